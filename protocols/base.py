@@ -1,0 +1,403 @@
+"""One party of a protocol, as a table of transitions.
+
+Theory of operation. A machine turns an event into messages. It never waits, sends, reads a
+clock or asks for randomness: whoever drives it does (`protocols.driver` in memory,
+`fl.runner` over pipes). There are two kinds of event, of different types, so that a peer can
+never send a local one:
+
+* `Received(sender, data)`: bytes of a peer. The channel vouches for the sender; the bytes
+  are decoded strictly, must belong to this session, and must have a row in the table.
+* `Local` events: what our own caller says, such as `RoundClosed` ("nothing more will arrive
+  in this stage": late means dropped).
+
+The state is a frozen, serialisable value apart from the machine. A rule returns the next
+state and what to send; when it raises, the state stays as it was, so a malformed message
+changes nothing. There is one exception: `ProtocolAborted` is an outcome, and leads to the
+terminal state `Aborted`, which holds no secret.
+
+The table is the class itself: `@receives(State, Message)` and `@on(State, Event)` mark its
+rows, and mypy rejects a rule that disagrees with its row. Diagrams and tests are generated
+from `Machine.rows()`.
+"""
+
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.codec import Bytes32, Value, decode, encode
+from secagg.context import session_context
+from secagg.errors import DecodeError, LocalError, ParameterError, PeerError, ProtocolAborted
+from secagg.ring import MAX_BITS, RingVector
+from secagg.rng import RandomSource
+from secagg.seal import Sealer
+
+SERVER = 0
+"""The server's number. Clients are 1..n: roster index + 1."""
+
+
+class Parameters(Value, frozen=True):
+    """What every protocol's public parameters have; a protocol adds its own and checks all.
+
+    clients: roster size n; floor: fewest clients in a sum, below which there is no result;
+    length: values in a vector; modulus_bits: k, sums are modulo 2^k.
+    """
+
+    clients: int
+    floor: int
+    length: int
+    modulus_bits: int
+
+    def check(self) -> None:
+        """Raise ParameterError, in one sentence with the way out."""
+        if self.clients < 2:
+            raise ParameterError(f"{self.clients} clients: a sum needs at least 2")
+        if self.floor > self.clients:
+            raise ParameterError(
+                f"a sum of at least {self.floor} is more than the {self.clients} clients; lower it"
+            )
+        if self.floor < 2:
+            raise ParameterError(f"a sum of {self.floor} would reveal one client; use 2 or more")
+        if self.length < 1:
+            raise ParameterError("the vector is empty; length must be at least 1")
+        if not 1 <= self.modulus_bits <= MAX_BITS:
+            raise ParameterError(f"modulus_bits is {self.modulus_bits}; choose 1 to {MAX_BITS}")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one protocol: what all parties agree on before the first message.
+
+    session_id: 32 bytes, never used before; roster: digest of the members (32 bytes).
+    Raises ParameterError.
+    """
+
+    protocol: str
+    parameters: Parameters
+    session_id: bytes
+    roster: bytes
+
+    def __post_init__(self) -> None:
+        self.parameters.check()
+        if len(self.session_id) != 32 or len(self.roster) != 32:
+            raise ParameterError("session_id and roster digest have 32 bytes each")
+
+    @cached_property
+    def context(self) -> bytes:
+        """`context0`, which all adverts are bound to."""
+        return session_context(self.protocol, encode(self.parameters), self.session_id, self.roster)
+
+
+class Message(Value, frozen=True):
+    """Base of everything that crosses the wire. `context` binds it to one session."""
+
+    context: Bytes32
+
+
+class State(Value, frozen=True):
+    """Base of every state; `stage` is the name that errors, journals and reports use."""
+
+    stage: ClassVar[str]
+
+    @property
+    def expected_context(self) -> bytes | None:
+        """What the context of a message must be now; None where no message may arrive."""
+        return None
+
+
+class Terminal(State, frozen=True):
+    """Base of the states in which nothing more happens."""
+
+
+class Aborted(Terminal, frozen=True, tag="aborted"):
+    """The session ended without a result. Nothing secret is left."""
+
+    stage: ClassVar[str] = "aborted"
+    at: str
+    reason: str
+    blame: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Base of what our own caller tells a machine. A peer can never send one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Local):
+    """Take part in the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(Local):
+    """What is trained: the application digest, 32 bytes, by this party's own hash."""
+
+    application: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Contribute(Local):
+    """The vector that this client adds to the sum: (length,) integers below 2^k."""
+
+    values: NDArray[np.unsignedinteger[Any]]
+
+    def __repr__(self) -> str:
+        return "<Contribute>"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed(Local):
+    """Nothing more will arrive in this stage: who has not answered has dropped out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes from a peer, whom the driver's channel has authenticated."""
+
+    sender: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"<Received {len(self.data)} bytes from {self.sender}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Bytes on their way from one party to another; `stage` says which step they belong to."""
+
+    sender: int
+    to: int
+    stage: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.sender} -> {self.to}, {self.stage}, {len(self.data)} bytes>"
+
+
+class BadAnswer(Value, frozen=True):
+    """Something that `holder` returned about `dealer` and that does not match what was
+    published: a `mask share`, a `self share` or a `contribution`. One of the two is at fault.
+    It was not used.
+    """
+
+    dealer: int
+    holder: int
+    what: str
+
+    def __repr__(self) -> str:
+        return f"BadAnswer(dealer={self.dealer}, holder={self.holder}, what={self.what!r})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the server learns: the sum over `contributors` modulo 2^k, and who was lost where.
+
+    `dropped` maps a client to the first stage in which it was missing.
+    """
+
+    total: NDArray[np.unsignedinteger[Any]]
+    contributors: tuple[int, ...]
+    dropped: Mapping[int, str]
+    bad_answers: tuple[BadAnswer, ...] = ()
+
+
+S = TypeVar("S", bound=State)
+E = TypeVar("E", bound=Local)
+B = TypeVar("B", bound=Message)
+M = TypeVar("M", bound="Machine")
+S_co = TypeVar("S_co", bound=State, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[S_co]):
+    """What a rule yields: the next state, and messages with their recipients."""
+
+    state: S_co
+    send: tuple[tuple[int, Message], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a protocol's folder offers: the registry points at one of these.
+
+    stages: the names of what a client sends, in order; configure: parameters from
+    (clients, length, modulus_bits) and the protocol's own options; client and server: a new
+    machine for one session.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    parameters: type[Parameters]
+    configure: Callable[..., Parameters]
+    client: Callable[[Session, int, RandomSource, Sealer], "Machine"]
+    server: Callable[[Session, RandomSource], "Machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table, for documentation and tests."""
+
+    state: type[State]
+    event: type[Message] | type[Local]
+    rule: str
+    leads_to: tuple[str, ...]
+
+
+def receives(
+    state: type[S], message: type[B]
+) -> Callable[[Callable[[M, S, B, int], Step[Any]]], Callable[[M, S, B, int], Step[Any]]]:
+    """A row for a peer's message. The rule gets (state, message, sender)."""
+    return _mark(state, message)
+
+
+def on(
+    state: type[S], event: type[E]
+) -> Callable[[Callable[[M, S, E], Step[Any]]], Callable[[M, S, E], Step[Any]]]:
+    """A row for a local event. The rule gets (state, event)."""
+    return _mark(state, event)
+
+
+def _mark(state: type[State], event: type) -> Callable[[Any], Any]:
+    def mark(rule: Any) -> Any:
+        rule.rows = (*getattr(rule, "rows", ()), (state, event))
+        return rule
+
+    return mark
+
+
+class Machine:
+    """Base class of every party.
+
+    A subclass names the messages it may receive and the states it may be in, as unions of
+    tagged structs; the table is collected from its marked methods.
+    """
+
+    role: ClassVar[str]
+    receivable: ClassVar[Any]
+    states: ClassVar[Any]
+    table: ClassVar[Mapping[tuple[type, type], Callable[..., Step[Any]]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        rows = {row: rule for rule in vars(cls).values() for row in getattr(rule, "rows", ())}
+        cls.table = {**cls.table, **rows}
+
+    def __init__(self, me: int, state: State) -> None:
+        self.me = me
+        self.state = state
+
+    def handle(self, event: Received | Local) -> tuple[Envelope, ...]:
+        """Advance on `event` and return what is to be sent.
+
+        Raises PeerError (the peer's fault) or LocalError (the caller's) with the state
+        unchanged, or ProtocolAborted, after which the state is `Aborted`.
+        """
+        stage = self.state.stage
+        try:
+            step = self._step(event)
+        except ProtocolAborted as abort:
+            self.state = Aborted(stage, abort.reason, abort.blame)
+            raise
+        self.state = step.state
+        return tuple(Envelope(self.me, to, stage, encode(body)) for to, body in step.send)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can happen."""
+        return isinstance(self.state, Terminal)
+
+    @property
+    def accepts(self) -> frozenset[type]:
+        """The types of message and event that the table has rows for now."""
+        return frozenset(event for state, event in self.table if state is type(self.state))
+
+    @property
+    def waits_for(self) -> frozenset[int]:
+        """The peers that have not answered in this stage."""
+        return frozenset()
+
+    def snapshot(self) -> bytes:
+        """The state as bytes, secrets included: for this party's own store only."""
+        return _state_encoder.encode(self.state)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take up a state that this party's own store kept."""
+        self.state = _decode_state(snapshot, type(self))
+
+    @classmethod
+    def rows(cls) -> tuple[Row, ...]:
+        """The table as data, in the order in which it is written."""
+        return tuple(
+            Row(state, event, rule.__name__, _leads_to(rule))
+            for (state, event), rule in cls.table.items()
+        )
+
+    def _step(self, event: Received | Local) -> Step[Any]:
+        if isinstance(event, Received):
+            body = self._open(event)
+            return self.table[type(self.state), type(body)](self, self.state, body, event.sender)
+        rule = self.table.get((type(self.state), type(event)))
+        if rule is None:
+            name = type(event).__name__
+            raise LocalError(f"{name} is not allowed at stage {self.state.stage}")
+        return rule(self, self.state, event)
+
+    def _open(self, event: Received) -> Message:
+        """Decode a peer's bytes; every refusal names the peer, the stage and the expectation."""
+        try:
+            body = cast(Message, decode(event.data, self.receivable))
+        except DecodeError as error:
+            raise self.refuse(event.sender, str(error)) from None
+        if (type(self.state), type(body)) not in self.table:
+            raise self.refuse(event.sender, f"unexpected {type(body).__name__}")
+        if body.context != self.state.expected_context:
+            raise self.refuse(
+                event.sender,
+                f"{type(body).__name__} of another session",
+                expected="a message bound to this session, roster and model",
+            )
+        return body
+
+    def refuse(self, peer: int, reason: str, *, expected: str | None = None) -> PeerError:
+        """The error that blames `peer` at this stage."""
+        return PeerError(
+            reason, peer=peer, stage=self.state.stage, expected=expected or self._expectation()
+        )
+
+    def _expectation(self) -> str:
+        messages = sorted(e.__name__ for e in self.accepts if issubclass(e, Message))
+        return f"one {' or '.join(messages)}" if messages else "no message at this stage"
+
+
+def _leads_to(rule: Callable[..., Step[Any]]) -> tuple[str, ...]:
+    """The next states by the rule's own annotation, `Step[A | B]`."""
+    (next_state,) = typing.get_args(typing.get_type_hints(rule)["return"])
+    options = typing.get_args(next_state) or (next_state,)
+    return tuple(option.__name__ for option in options)
+
+
+def _encode_vector(value: Any) -> Any:
+    if isinstance(value, RingVector):
+        return value.to_state()
+    raise TypeError(type(value).__name__)
+
+
+def _decode_vector(_kind: type, raw: Any) -> RingVector:
+    bits, data = raw
+    return RingVector.from_state(bits, data)
+
+
+_state_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_vector)
+
+
+def _decode_state(snapshot: bytes, cls: type[Machine]) -> State:
+    try:
+        return cast(
+            State, msgspec.msgpack.decode(snapshot, type=cls.states, dec_hook=_decode_vector)
+        )
+    except (msgspec.MsgspecError, ValueError, TypeError):
+        raise LocalError(f"not a stored state of a {cls.role}") from None

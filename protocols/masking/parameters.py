@@ -1,0 +1,171 @@
+"""The public parameters of a masking session, and what is refused."""
+
+from functools import cache
+
+from protocols.base import Parameters
+from secagg.errors import ParameterError
+from secagg.graph import (
+    SECURITY_FAILURE,
+    Cohort,
+    GraphParameters,
+    choose_parameters,
+    cohort_of,
+    security_failure,
+)
+from secagg.seal import DEFAULT_SUITE, suite
+
+CANARY_BITS = 64
+MAX_HELD_BYTES = 4 * 2**30
+
+
+class MaskingParameters(Parameters, frozen=True):
+    """Parameters, with the communication graph, the sharing and the sealing suite.
+
+    threshold: shares that recover a seed (t); degree: neighbours of a client, n - 1
+    (complete graph) or an even number below; suite: `X25519` or `MLKEM768-X25519`;
+    adversary: what the server is assumed to be; corrupt: most clients that collude with it
+    (c, an absolute count).
+    """
+
+    threshold: int
+    degree: int
+    suite: str
+    adversary: str
+    corrupt: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is everybody's neighbour."""
+        return self.degree == self.clients - 1
+
+    @property
+    def canary_zeros(self) -> int:
+        """Zero coordinates of the canary: at least 64 bits that a wrong mask must hit."""
+        return -(-CANARY_BITS // self.modulus_bits)
+
+    @property
+    def masked_length(self) -> int:
+        """Coordinates of an upload: the vector, the canary's zeros and its one."""
+        return self.length + self.canary_zeros + 1
+
+    def check(self) -> None:
+        """Raise ParameterError, in one sentence with the way out."""
+        super().check()
+        self._check_adversary()
+        self._check_graph()
+        self._check_memory()
+
+    def _check_adversary(self) -> None:
+        suite(self.suite)
+        if self.adversary != "semi-honest":
+            raise ParameterError(f"adversary {self.adversary!r} is not offered; use 'semi-honest'")
+        if not 0 <= self.corrupt <= self.floor - 2:
+            raise ParameterError(
+                f"a sum of {self.floor} clients with {self.corrupt} corrupt ones may reveal a "
+                "single honest client; raise the floor or lower corrupt"
+            )
+
+    def _check_graph(self) -> None:
+        n, t = self.clients, self.threshold
+        if not self.complete and not (2 <= self.degree < n and self.degree % 2 == 0):
+            raise ParameterError(
+                f"degree {self.degree} with {n} clients: choose an even number below {n}, or "
+                f"{n - 1} for the complete graph"
+            )
+        if not 2 <= t <= self.degree + 1:
+            raise ParameterError(
+                f"threshold {t} is not between 2 and the {self.degree + 1} holders of a "
+                "client's shares; change it or the degree"
+            )
+        if self.complete:
+            self._check_complete()
+        elif _insecurity(n, self.corrupt, n - self.floor, self.degree, t) > SECURITY_FAILURE:
+            raise ParameterError(
+                f"a graph of degree {self.degree} with threshold {t} does not hide {n} clients; "
+                "take both from secagg.graph.choose_parameters"
+            )
+
+    def _check_complete(self) -> None:
+        if self.threshold > self.floor:
+            raise ParameterError(
+                f"threshold {self.threshold} is more than the {self.floor} clients that may be "
+                "left; lower it or raise the floor"
+            )
+        if self.threshold <= self.corrupt:
+            raise ParameterError(
+                f"threshold {self.threshold} can be met by the {self.corrupt} corrupt clients "
+                "alone; raise it"
+            )
+
+    def _check_memory(self) -> None:
+        held = self.clients * self.degree * suite(self.suite).sealed_bytes(32)
+        if held > MAX_HELD_BYTES:
+            raise ParameterError(
+                f"the server would hold {held / 2**30:.1f} GiB of sealed seeds; use a k-regular "
+                "graph (protocols.masking.sparse) or suite X25519"
+            )
+
+
+def configure(
+    clients: int,
+    length: int,
+    modulus_bits: int,
+    *,
+    threshold: int | None = None,
+    floor: int | None = None,
+    suite: str = DEFAULT_SUITE,
+    adversary: str = "semi-honest",
+    corrupt: int = 0,
+) -> MaskingParameters:
+    """Checked parameters on the complete graph; by default t = floor((n + c) / 2) + 1, and a
+    sum needs as many clients as a secret needs shares.
+    """
+    majority = max((clients + corrupt) // 2 + 1, 2)
+    t = min(majority, clients) if threshold is None else threshold
+    chosen = MaskingParameters(
+        clients=clients,
+        floor=max(t, corrupt + 2) if floor is None else floor,
+        length=length,
+        modulus_bits=modulus_bits,
+        threshold=t,
+        degree=clients - 1,
+        suite=suite,
+        adversary=adversary,
+        corrupt=corrupt,
+    )
+    chosen.check()
+    return chosen
+
+
+def sparse(
+    clients: int,
+    length: int,
+    modulus_bits: int,
+    *,
+    corrupt: float,
+    dropout: float,
+    suite: str = DEFAULT_SUITE,
+) -> MaskingParameters:
+    """Checked parameters on the smallest k-regular graph that is safe and completes with
+    these fractions of corrupt and dropped clients; the complete graph where none is.
+    """
+    cohort = cohort_of(clients, corrupt, dropout)
+    degree, threshold = choose_parameters(clients, corrupt, dropout, "semi-honest")
+    chosen = MaskingParameters(
+        clients=clients,
+        floor=clients - cohort.dropped,
+        length=length,
+        modulus_bits=modulus_bits,
+        threshold=threshold,
+        degree=degree,
+        suite=suite,
+        adversary="semi-honest",
+        corrupt=cohort.corrupt,
+    )
+    chosen.check()
+    return chosen
+
+
+@cache
+def _insecurity(n: int, corrupt: int, dropped: int, degree: int, threshold: int) -> float:
+    return security_failure(Cohort(n, corrupt, dropped), GraphParameters(degree, threshold))

@@ -1,0 +1,1 @@
+"""Primitives of secure aggregation. Knows nothing of protocols, training or networks."""

@@ -1,0 +1,54 @@
+"""Compiled kernels and what an application may want to know about them.
+
+Importing this package compiles nothing and does not import numba. A kernel is compiled, or
+loaded from numba's cache on disk, when it is first called; the cache is keyed by source file
+and CPU. It holds machine code: an application that does not trust the folder numba would
+pick (beside the source, or the user's own cache) names a private one with `set_cache_dir`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+
+from secagg.errors import LocalError
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def supported() -> tuple[str, ...]:
+    """The AES kernels that this CPU runs, widest first; none where numba does not import."""
+    try:
+        from secagg.kernels import _jit  # noqa: PLC0415 - numba takes half a second to import
+    except ImportError:
+        return ()
+    return _jit.aes_kernels()
+
+
+def on_compile(listener: Callable[[str], None]) -> None:
+    """Call `listener` with the name of each kernel that is about to be compiled.
+
+    Loading a kernel from the cache is not a compilation. The listener runs in the thread
+    that compiles, holding numba's compiler lock: it must be quick and must not raise.
+    """
+    _listeners.append(listener)
+
+
+def warm_up() -> Iterator[str]:
+    """Compile or load every kernel that the default backends use, yielding each name before."""
+    from secagg.kernels import _warm  # noqa: PLC0415
+
+    yield from _warm.steps()
+
+
+def set_cache_dir(path: str) -> None:
+    """Keep compiled code under `path`, which should exist with mode 0700.
+
+    Call it before the first kernel is used: `LocalError` afterwards. Without numba it does
+    nothing.
+    """
+    if "secagg.kernels._jit" in sys.modules:
+        raise LocalError("the cache folder is chosen before the first kernel is loaded")
+    try:
+        from numba import config  # noqa: PLC0415
+    except ImportError:
+        return
+    config.CACHE_DIR = path

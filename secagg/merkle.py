@@ -1,0 +1,67 @@
+"""A Merkle tree over public byte strings, shaped as in RFC 9162, section 2.1.
+
+Leaves and inner nodes are hashed under different labels, and the verifier is told the size
+of the tree, so a proof stands for one position of one list.
+"""
+
+from collections.abc import Sequence
+
+from secagg.kdf import digest
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """The 32-byte root of `leaves`, at least one, in order."""
+    level = [_leaf(data) for data in leaves]
+    while len(level) > 1:
+        level = _parents(level)
+    return level[0]
+
+
+def proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """The siblings on the way from leaf `index` up to the root, lowest first."""
+    return proofs(leaves, [index])[0]
+
+
+def proofs(leaves: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes, ...]]:
+    """The proofs of several leaves of the same tree: the tree is hashed once."""
+    levels = [[_leaf(data) for data in leaves]]
+    while len(levels[-1]) > 1:
+        levels.append(_parents(levels[-1]))
+    return [_path(levels[:-1], index) for index in indices]
+
+
+def verify(top: bytes, leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bool:
+    """Whether `leaf` stands at `index` of the list of `size` leaves whose root is `top`."""
+    if not 0 <= index < size:
+        return False
+    node, siblings = _leaf(leaf), list(path)
+    while size > 1:
+        if index ^ 1 < size:
+            if not siblings:
+                return False
+            node = _node(index, node, siblings.pop(0))
+        index, size = index // 2, (size + 1) // 2
+    return not siblings and node == top
+
+
+def _path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    path = []
+    for level in levels:
+        if index ^ 1 < len(level):
+            path.append(level[index ^ 1])
+        index //= 2
+    return tuple(path)
+
+
+def _parents(level: Sequence[bytes]) -> list[bytes]:
+    pairs = [_node(0, *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+    return pairs + list(level[len(level) & ~1 :])
+
+
+def _leaf(data: bytes) -> bytes:
+    return digest("merkle leaf", data)
+
+
+def _node(index: int, own: bytes, sibling: bytes) -> bytes:
+    left, right = (sibling, own) if index & 1 else (own, sibling)
+    return digest("merkle node", left, right)

@@ -1,0 +1,88 @@
+"""Vectors over the ring Z / 2^k, k from 1 to 64, as arrays of 32- or 64-bit words.
+
+Arithmetic wraps at the word, and as 2^k divides 2^32 or 2^64 the low k bits are right
+throughout: they are cut to k bits only where a vector is packed or read.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import packing, prg
+from secagg.errors import DecodeError, LocalError
+
+MAX_BITS = 64
+
+
+def word(bits: int) -> type[np.uint32] | type[np.uint64]:
+    """The machine word that holds one value of k bits."""
+    return np.uint32 if bits <= 32 else np.uint64
+
+
+class RingVector:
+    """A vector of `length` values modulo 2^`bits` that is added to in place.
+
+    The one mutable thing in a machine's state, because a server adds one upload after the
+    other: it is changed last, when nothing can fail any more.
+    """
+
+    __slots__ = ("_words", "bits")
+
+    def __init__(self, bits: int, words: NDArray[np.unsignedinteger[Any]]) -> None:
+        self.bits = bits
+        self._words: Any = words
+
+    def __repr__(self) -> str:
+        return f"<RingVector of {len(self)} values modulo 2^{self.bits}>"
+
+    def __len__(self) -> int:
+        return int(self._words.size)
+
+    @classmethod
+    def zeros(cls, bits: int, length: int) -> "RingVector":
+        """The neutral element."""
+        return cls(bits, np.zeros(length, word(bits)))
+
+    @classmethod
+    def of(cls, bits: int, values: NDArray[np.unsignedinteger[Any]]) -> "RingVector":
+        """A copy of `values`: one-dimensional, unsigned, each below 2^bits. Or LocalError."""
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "u" or values.ndim != 1:
+            raise LocalError("a vector is a one-dimensional array of unsigned integers")
+        if values.size and int(values.max()) >> bits:
+            raise LocalError(f"a value does not fit in {bits} bits")
+        return cls(bits, values.astype(word(bits)))
+
+    def add_masks(self, streams: Sequence[prg.StreamKey], signs: Sequence[int]) -> None:
+        """Add or subtract each stream, in place."""
+        prg.add_masks(self._words, streams, signs)
+
+    def add_packed(self, data: bytes) -> None:
+        """Add a packed vector of the same ring and length, in place. Or DecodeError."""
+        try:
+            packing.add_packed(self._words, data, self.bits)
+        except LocalError:
+            raise
+        except ValueError as error:
+            raise DecodeError(str(error)) from None
+
+    def pack(self) -> bytes:
+        """The values at exactly `bits` bits each."""
+        return packing.pack(self.values(), self.bits)
+
+    def values(self) -> NDArray[np.unsignedinteger[Any]]:
+        """A copy of the values, each below 2^bits."""
+        words: NDArray[np.unsignedinteger[Any]] = self._words & self._words.dtype.type(
+            2**self.bits - 1
+        )
+        return words
+
+    def to_state(self) -> tuple[int, bytes]:
+        """What a store keeps."""
+        return self.bits, self._words.tobytes()
+
+    @classmethod
+    def from_state(cls, bits: int, raw: bytes) -> "RingVector":
+        """The inverse of `to_state`."""
+        return cls(bits, np.frombuffer(raw, word(bits)).copy())
