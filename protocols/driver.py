@@ -75,7 +75,7 @@ class Outcome:
         return dict(count)
 
 
-def run(  # noqa: PLR0913 - two required arguments of substance, the rest are the test's levers
+def run(
     protocol: Protocol,
     session: Session,
     inputs: Mapping[int, Vector],

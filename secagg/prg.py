@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
+from secagg import kernels
 from secagg.errors import LocalError
 
 KEY_BYTES = 16
@@ -59,7 +60,7 @@ class StreamKey:
 
 
 def add_masks(
-    acc: npt.NDArray[Word],
+    acc: Words,
     streams: Sequence[StreamKey],
     signs: Sequence[int] | npt.NDArray[np.signedinteger[Any]],
     *,
@@ -75,21 +76,21 @@ def add_masks(
     ignored by `openssl`. The interpreter lock is released. Everything is checked before
     anything is added: `LocalError` means that `acc` is unchanged.
     """
-    _check_accumulator(acc)
+    words = _check_accumulator(acc)
     first = _check_range(start, acc.size, acc.itemsize)
     _check_streams(streams)
     minus = _check_signs(signs, len(streams))
     name = _check_backend(backend)
-    if threads is not None and threads < 1:
-        raise LocalError("at least one thread")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise LocalError("threads are a whole number, at least one")
     if acc.size == 0 or not streams:
         return
     if name == "openssl":
-        _add_openssl(acc, streams, minus, first)
+        _add_openssl(words, streams, minus, first)
     else:
-        from secagg.kernels import aes
+        from secagg.kernels import aes  # noqa: PLC0415 - imports numba
 
-        aes.add_masks(name, acc, _key_matrix(streams), minus, first, threads)
+        aes.add_masks(name, words, _key_matrix(streams), minus, first, threads)
 
 
 def stream(
@@ -111,9 +112,7 @@ def stream(
 @cache
 def available_backends() -> tuple[str, ...]:
     """The backends this machine can run, fastest first; the last is always `openssl`."""
-    from secagg.kernels import supported
-
-    return (*supported(), "openssl")
+    return (*kernels.supported(), "openssl")
 
 
 def backend() -> str:
@@ -135,13 +134,13 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def _add_openssl(
-    acc: npt.NDArray[Word], streams: Sequence[StreamKey], minus: npt.NDArray[np.bool_], start: int
+    acc: Words, streams: Sequence[StreamKey], minus: npt.NDArray[np.bool_], start: int
 ) -> None:
     """Stream by stream, in chunks that stay in the first-level cache."""
     little = acc.dtype.newbyteorder("<")
     step = _CHUNK_BYTES // acc.itemsize
     plain = bytes(_CHUNK_BYTES)
-    chunk = np.empty(_CHUNK_BYTES, np.uint8)
+    chunk = bytearray(_CHUNK_BYTES)
     block, skip = divmod(start * acc.itemsize, BLOCK_BYTES)
     for each, negative in zip(streams, minus, strict=True):
         apply = np.subtract if negative else np.add
@@ -151,8 +150,8 @@ def _add_openssl(
         for low in range(0, acc.size, step):
             part = acc[low : low + step]
             encryptor.update_into(memoryview(plain)[: part.nbytes], chunk)
-            apply(part, chunk[: part.nbytes].view(little), out=part)
-    chunk.fill(0)
+            apply(part, np.frombuffer(chunk, little, part.size), out=part)
+    chunk[:] = plain
 
 
 def _key_matrix(streams: Sequence[StreamKey]) -> npt.NDArray[np.uint8]:
@@ -161,11 +160,13 @@ def _key_matrix(streams: Sequence[StreamKey]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES + IV_BYTES)
 
 
-def _check_accumulator(acc: object) -> None:
+def _check_accumulator(acc: object) -> Any:
+    """`acc` as a plain array that shares its memory."""
     if not isinstance(acc, np.ndarray) or acc.dtype not in _RINGS:
         raise LocalError("the accumulator is an array of native uint32 or uint64")
     if acc.ndim != 1 or not acc.flags.carray:
         raise LocalError("the accumulator is one-dimensional, contiguous, aligned and writeable")
+    return np.asarray(acc)
 
 
 def _check_range(start: SupportsIndex, length: SupportsIndex, itemsize: int) -> int:
@@ -196,7 +197,8 @@ def _check_signs(signs: object, count: int) -> npt.NDArray[np.bool_]:
         raise LocalError(f"one sign for each of {count} streams, got shape {values.shape}")
     if count and (values.dtype.kind not in "iu" or not np.all((values == 1) | (values == -1))):
         raise LocalError("a sign is +1 or -1")
-    return values == -1
+    minus: npt.NDArray[np.bool_] = values == -1
+    return minus
 
 
 def _check_backend(name: str | None) -> str:

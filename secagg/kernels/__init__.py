@@ -48,7 +48,7 @@ def set_cache_dir(path: str) -> None:
     if "secagg.kernels._jit" in sys.modules:
         raise LocalError("the cache folder is chosen before the first kernel is loaded")
     try:
-        from numba import config  # noqa: PLC0415
+        import numba  # noqa: PLC0415
     except ImportError:
         return
-    config.CACHE_DIR = path
+    vars(numba.config)["CACHE_DIR"] = path  # numba assigns its settings at run time

@@ -19,13 +19,13 @@ def spread(work: Callable[[int, int], None], total: int, step: int, threads: int
     next piece when it is free. An exception of any piece is raised here.
     """
     pieces = deque(range(0, total, step))
-    helpers = min(threads or cores(), len(pieces)) - 1
+    helpers = min(threads or cores(), len(pieces) // 2) - 1  # two pieces pay for a thread
 
     def drain() -> None:
-        while pieces:
+        while True:
             try:
                 low = pieces.popleft()
-            except IndexError:  # another thread took the last one
+            except IndexError:
                 return
             work(low, min(low + step, total))
 

@@ -21,11 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from secagg.kernels import _parallel
-from secagg.kernels._jit import kernel
+from secagg.kernels._jit import declare, intrinsic, kernel
 
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
 Schedule = npt.NDArray[np.uint32]
@@ -33,7 +31,7 @@ Schedule = npt.NDArray[np.uint32]
 LANES = 8
 ROUNDS = 10
 BLOCK_BYTES = 16
-TILE_BYTES = 32 * 1024
+TILE_BYTES = 64 * 1024
 PIECE_BYTES = 2 << 20  # of stream: about 100 microseconds
 ROW = 48  # words of a schedule row: 44 of round keys, 3 of IV, 1 that is 1 for subtraction
 VECTOR_BYTES = {"vaes512": 64, "vaes256": 32, "aesni": 16}
@@ -60,7 +58,7 @@ class _Vectors:
         self.last_round = self._declare(f"llvm.x86.aesni.aesenclast{_SUFFIX[width]}", kind)
 
     def _declare(self, name: str, kind: Any) -> Any:
-        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return declare(self.builder.module, kind, name)
 
     def spread(self, block: Any) -> Any:
         """One 16-byte block copied to every block of a vector."""
@@ -180,9 +178,7 @@ def _expand_key(typing: Any, schedule: Any, stream: Any) -> Any:
         row = builder.add(rows, builder.mul(args[1], _I64(4 * ROW)))
         pointer = builder.inttoptr(row, ir.VectorType(_I32, 4).as_pointer())
         kind = ir.FunctionType(_BLOCK, [_BLOCK, _I8])
-        assist = cgutils.get_or_insert_function(
-            builder.module, kind, "llvm.x86.aesni.aeskeygenassist"
-        )
+        assist = declare(builder.module, kind, "llvm.x86.aesni.aeskeygenassist")
         key = builder.load(pointer, align=4)
         for number, rcon in enumerate(_RCON, start=1):
             mixed = builder.call(assist, [builder.bitcast(key, _BLOCK), _I8(rcon)])
@@ -316,12 +312,12 @@ def add_masks(
     """What `secagg.prg.add_masks` does, once everything is checked; `keys` is wiped.
 
     `keys` holds rows of 28 bytes, `minus` says which streams are subtracted; neither they
-    nor `acc` are empty. `start` is in words of `acc`.
+    nor `acc` are empty. `start` is in words of `acc`, which is no subclass of an array.
     """
     schedule = np.empty((len(keys), ROW), np.uint32)
     try:
         expand_keys(keys, minus, schedule)
-        _add(name, np.asarray(acc), schedule, start, threads)
+        _add(name, acc, schedule, start, threads)
     finally:
         keys.fill(0)
         schedule.fill(0)

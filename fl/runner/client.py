@@ -1,0 +1,192 @@
+"""What runs in a client's process: it alone has its records, its keys and its journal."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from fl.data import find, load_silo, load_test
+from fl.journal import SqliteJournal
+from fl.models import build, load_vector, to_vector
+from fl.round import RoundConfig, model_bytes, model_vector, round_digest, training_seed
+from fl.runner.frames import (
+    AloneScore,
+    Deliver,
+    Evidence,
+    Hello,
+    Observed,
+    PlainModel,
+    PlainUpdate,
+    Ready,
+    Refused,
+    Sent,
+    Start,
+    Stop,
+    ToClient,
+    TrainAlone,
+    Training,
+    receive,
+    send,
+)
+from fl.runner.observer import EVIDENCE_ROUND, connect
+from fl.settings import Settings
+from fl.training import configure, evaluate, train
+from fl.updates import encode_update
+from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
+from protocols.journal import Party
+from secagg.errors import PeerError, ProtocolAborted, ProtocolError
+from secagg.rng import SystemSource
+from secagg.seal import HpkeSealer
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """A client's own configuration: it takes none of this from the server.
+
+    observer: the socket of the demo's auditor, None in a deployment.
+    """
+
+    me: int
+    settings: Settings
+    journal: Path
+    observer: Path | None = None
+
+
+def main(config: ClientConfig, server: Connection) -> None:
+    """Serve rounds until told to stop or the server is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    configure(threads=1)
+    try:
+        _Client(config, server).serve()
+    except (EOFError, OSError):
+        return  # the server is gone, and with it the reason to exist
+
+
+class _Client:
+    def __init__(self, config: ClientConfig, server: Connection) -> None:
+        settings = config.settings
+        self._config = config
+        self._settings = settings
+        self._server = server
+        clients = len(settings.roster)
+        self._silo = load_silo(settings.data, config.me - 1, seed=settings.seed, clients=clients)
+        self._journal = SqliteJournal(config.journal)
+        self._model = build(find(settings.data).widths, settings.seed)
+        self._observer = connect(config.observer) if config.observer else None
+        if self._observer:
+            send(self._observer, Hello(config.me, os.getpid()))
+        self._party: Party | None = None
+        self._start: Start | None = None
+
+    def serve(self) -> None:
+        send(self._server, Ready())
+        while True:
+            frame = receive(self._server, ToClient)
+            match frame:
+                case Start():
+                    self._guarded(self._begin, frame)
+                case Deliver():
+                    self._guarded(self._deliver, frame)
+                case TrainAlone():
+                    self._train_alone(frame)
+                case Stop():
+                    return
+
+    def _guarded(self, step: Callable[[F], None], frame: F) -> None:
+        """A refusal goes back as a code, and the client sits out the rest of the round."""
+        try:
+            step(frame)
+        except ProtocolError as error:
+            stage = getattr(error, "stage", "")
+            peer = error.peer if isinstance(error, PeerError) else SERVER
+            send(self._server, Refused(error.code, stage, peer))
+            if isinstance(error, ProtocolAborted):
+                self._party = None
+
+    def _begin(self, start: Start) -> None:
+        """Bind to our own hash of what was received, and advertise."""
+        session = Session(
+            self._settings.protocol,
+            self._settings.parameters(to_vector(self._model).size),
+            start.session_id,
+            self._settings.roster_digest,
+        )
+        machine = self._settings.machines.client(
+            session, self._config.me, SystemSource(), HpkeSealer()
+        )
+        self._party = Party(machine, start.session_id, self._journal)
+        self._start = start
+        self._send(self._party.handle(Join()))
+        digest = round_digest(self._model, start.model, start.config)
+        self._send(self._party.handle(Begin(digest)))
+        self._contribute_if_asked()
+
+    def _deliver(self, frame: Deliver) -> None:
+        if self._party is None:
+            return  # a message of a round that we do not take part in
+        self._send(self._party.handle(Received(SERVER, frame.data)))
+        self._contribute_if_asked()
+
+    def _contribute_if_asked(self) -> None:
+        assert self._party is not None and self._start is not None  # noqa: S101,PT018
+        if Contribute not in self._party.machine.accepts:
+            return
+        send(self._server, Training())
+        config = self._start.config
+        update = self._trained(model_vector(self._start.model), config)
+        weight = len(self._silo.y)
+        values, clipped = encode_update(update, weight, config.encoding, SystemSource())
+        self._show_observer(update, values, clipped)
+        self._send(self._party.handle(Contribute(values)))
+
+    def _trained(self, start: NDArray[np.float32], config: RoundConfig) -> NDArray[np.float32]:
+        load_vector(self._model, start)
+        return train(
+            self._model,
+            self._silo.x,
+            self._silo.y,
+            epochs=config.epochs,
+            lr=config.lr,
+            batch_size=config.batch_size,
+            seed=training_seed(config, self._config.me),
+        )
+
+    def _show_observer(
+        self, update: NDArray[np.float32], values: NDArray[np.uint64], clipped: int
+    ) -> None:
+        """Tell the demo's auditor what goes in, and train its model in clear as well."""
+        if self._observer is None or self._start is None:
+            return
+        config, weight = self._start.config, len(self._silo.y)
+        raw = model_bytes(update)
+        send(self._observer, Observed(config.round, raw, values.tobytes(), weight, clipped))
+        if config.round == EVIDENCE_ROUND:
+            send(self._observer, Evidence(self._silo.x.astype("<f4").tobytes()))
+        plain: PlainModel = receive(self._observer, PlainModel)
+        while plain.round < config.round:  # from rounds that we were killed in
+            plain = receive(self._observer, PlainModel)
+        plain_update = self._trained(model_vector(plain.model), config)
+        send(self._observer, PlainUpdate(config.round, model_bytes(plain_update)))
+
+    def _train_alone(self, frame: TrainAlone) -> None:
+        """As many epochs as the federation had, on our own records only."""
+        vector = to_vector(build(find(self._settings.data).widths, self._settings.seed))
+        load_vector(self._model, vector)
+        for number in range(1, frame.rounds + 1):
+            self._trained(to_vector(self._model), replace(frame.config, round=number))
+        clients = len(self._settings.roster)
+        score = evaluate(self._model, *load_test(self._settings.data, clients=clients))
+        send(self._server, AloneScore(score.accuracy, score.auc))
+
+    def _send(self, envelopes: tuple[Envelope, ...]) -> None:
+        for envelope in envelopes:
+            send(self._server, Sent(envelope.stage, envelope.data))

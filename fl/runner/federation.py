@@ -1,0 +1,328 @@
+"""The rounds of a federation, from the server's side, as a stream of events.
+
+The server's machine lives here, with the global model and the public test set; no update
+ever does. A stage is closed when everybody who can still answer has, or at its deadline.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.data import load_test
+from fl.models import build, load_vector, to_vector
+from fl.round import RoundConfig, model_bytes, round_digest
+from fl.runner.frames import (
+    AloneScore,
+    AskEvidence,
+    BeginRound,
+    ClearUpdate,
+    Deliver,
+    EndRound,
+    Refused,
+    Sent,
+    Start,
+    TrainAlone,
+    Training,
+    Verdict,
+)
+from fl.runner.observer import EVIDENCE_ROUND
+from fl.runner.pool import Gone, Pool, RunnerError
+from fl.schedule import Kill
+from fl.settings import STAGE_DEADLINE, Settings
+from fl.training import Metrics, configure, evaluate
+from fl.updates import decode_sum
+from protocols.base import Begin, Envelope, Machine, Received, Result, RoundClosed, Session
+from protocols.journal import Journal, MemoryJournal, Party
+from secagg.errors import PeerError, ProtocolAborted
+from secagg.ring import word
+from secagg.rng import SystemSource
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of what a federation reports, for the live view and the result."""
+
+
+@dataclass(frozen=True)
+class Rejoined(Event):
+    """A client has a process again (or for the first time), under this process number."""
+
+    client: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class RoundStarted(Event):
+    """The model goes out."""
+
+    round: int
+    clients: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StageStarted(Event):
+    """The server waits for this stage's messages."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """The server accepted a client's message of this stage."""
+
+    client: int
+    stage: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrainingBegan(Event):
+    """A client trains."""
+
+    client: int
+
+
+@dataclass(frozen=True)
+class Lost(Event):
+    """A client is gone: killed by the script, or ended otherwise."""
+
+    client: int
+    stage: str
+    killed: bool
+
+
+@dataclass(frozen=True)
+class Trouble(Event):
+    """The server refused a client's message, or the client one of the server's."""
+
+    client: int
+    stage: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RoundEnded(Event):
+    """How a round came out; `result` is None where it was aborted, and `reason` says why."""
+
+    round: int
+    result: Result | None
+    reason: str
+    metrics: Metrics
+    verdict: Verdict | None
+    sent_bytes: Mapping[int, int]
+    stage_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class AloneEnded(Event):
+    """A client's score without the others."""
+
+    client: int
+    accuracy: float
+    auc: float | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One client's update twice: as it was, and as the server received it (packed)."""
+
+    clear: ClearUpdate
+    received: bytes
+
+
+@dataclass
+class _Tally:
+    """What a round cost so far."""
+
+    bytes: dict[int, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Federation:
+    """Runs the rounds of `settings` over the processes of `pool`."""
+
+    def __init__(self, settings: Settings, pool: Pool, *, observed: bool = False) -> None:
+        configure(threads=1)
+        self.settings = settings
+        self.model = build(settings.dataset.widths, settings.seed)
+        self._vector: Vector = to_vector(self.model).astype(np.float64)
+        self._test = load_test(settings.data, clients=len(settings.roster))
+        self._pool = pool
+        self._observed = observed
+        self._journal: Journal = MemoryJournal()
+        self._away: dict[int, int] = {}
+        self._received: tuple[int, bytes] | None = None
+
+    def rounds(self) -> Iterator[Event]:
+        """All rounds."""
+        for number in range(1, self.settings.total_rounds + 1):
+            yield from self._round(number)
+
+    def alone(self) -> Iterator[Event]:
+        """The baseline: every client by itself, for as many epochs."""
+        everyone = range(1, len(self.settings.roster) + 1)
+        for who in self._pool.ensure(everyone):
+            yield Rejoined(who, self._pool.pid(who))
+        for who in everyone:
+            self._pool.tell(who, TrainAlone(self.settings.total_rounds, self._config(1)))
+        waiting = set(everyone)
+        while waiting:
+            for who, frame in self._pool.hear(STAGE_DEADLINE):
+                match frame:
+                    case AloneScore():
+                        waiting.discard(who)
+                        yield AloneEnded(who, frame.accuracy, frame.auc)
+                    case Gone():
+                        raise RunnerError(f"client {who} ended while it trained alone")
+
+    def evidence(self) -> Seen | None:
+        """One client's first update, in clear and as received; None without an observer."""
+        if self._received is None or not self._observed:
+            return None
+        who, packed = self._received
+        return Seen(self._pool.ask_observer(AskEvidence(who), ClearUpdate), packed)
+
+    def _round(self, number: int) -> Iterator[Event]:
+        kills = [k for k in self.settings.kills if k.round == number]
+        yield from self._gather(number)
+        yield from self._kill(kills, self.settings.machines.stages[0])
+        clients = tuple(sorted(self._pool.alive))
+        if self._observed:
+            pids = {who: self._pool.pid(who) for who in clients}
+            self._pool.ask_observer(BeginRound(number, pids), BeginRound)
+        yield RoundStarted(number, clients)
+        config = self._config(number)
+        model = model_bytes(self._vector)
+        server = self._server(config, model)
+        for who in clients:
+            self._pool.tell(who, Start(server.session_id, config, model))
+        yield from self._stages(number, server, kills)
+        yield self._ended
+
+    def _stages(self, number: int, server: "_Server", kills: list[Kill]) -> Iterator[Event]:
+        """Every stage: kill whom the script names, deliver, wait, close."""
+        tally, reason, requests = _Tally(), "", tuple[Envelope, ...]()
+        for index, stage in enumerate(self.settings.machines.stages):
+            if index:
+                yield from self._kill(kills, stage)
+            began = time.perf_counter()
+            yield StageStarted(stage)
+            for envelope in requests:
+                self._pool.tell(envelope.to, Deliver(envelope.data))
+            yield from self._collect(number, server, stage, tally)
+            try:
+                requests = server.party.handle(RoundClosed())
+            except ProtocolAborted as abort:
+                reason = str(abort)
+                break
+            finally:
+                tally.seconds[stage] = time.perf_counter() - began
+        self._ended = self._finish(number, server, tally, reason)
+
+    def _collect(
+        self, number: int, server: "_Server", stage: str, tally: _Tally
+    ) -> Iterator[Event]:
+        """Hear the clients until nobody is left who can answer, or the deadline."""
+        deadline = time.monotonic() + STAGE_DEADLINE
+        sitting_out: set[int] = set()
+        while (server.machine.waits_for & self._pool.alive) - sitting_out:
+            left = deadline - time.monotonic()
+            if left < 0:
+                return
+            for who, frame in self._pool.hear(left):
+                match frame:
+                    case Sent():
+                        yield self._take(number, server, who, frame, tally)
+                    case Training():
+                        yield TrainingBegan(who)
+                    case Refused():
+                        sitting_out.add(who)
+                        yield Trouble(who, frame.stage, f"it refused: {frame.code}")
+                    case Gone():
+                        yield Lost(who, stage, killed=False)
+
+    def _take(self, number: int, server: "_Server", who: int, frame: Sent, tally: _Tally) -> Event:
+        """Hand a client's message to the machine, under the number its pipe stands for."""
+        try:
+            server.party.handle(Received(who, frame.data))
+        except PeerError as error:
+            return Trouble(who, error.stage, error.reason)
+        tally.bytes[who] = tally.bytes.get(who, 0) + len(frame.data)
+        if number == EVIDENCE_ROUND and frame.stage == "upload":
+            self._received = min(self._received or (who, frame.data), (who, frame.data))
+        return Answered(who, frame.stage, len(frame.data))
+
+    def _finish(self, number: int, server: "_Server", tally: _Tally, reason: str) -> RoundEnded:
+        result = None if reason else server.machine.result
+        if result is not None:
+            mean = decode_sum(result.total, self.settings.encoding).update
+            self._vector = self.settings.strategy.next_model(self._vector, mean)
+        load_vector(self.model, self._vector)
+        metrics = evaluate(self.model, *self._test)
+        verdict = self._verdict(number, result)
+        return RoundEnded(number, result, reason, metrics, verdict, tally.bytes, tally.seconds)
+
+    def _verdict(self, number: int, result: Result | None) -> Verdict | None:
+        if not self._observed:
+            return None
+        who = result.contributors if result else ()
+        kind = word(self.settings.encoding.modulus_bits)
+        total = result.total.astype(kind).tobytes() if result else b""
+        verdict: Verdict = self._pool.ask_observer(EndRound(number, who, total), Verdict)
+        return verdict
+
+    def _gather(self, number: int) -> Iterator[Event]:
+        """Everybody who is not still away gets a process."""
+        everyone = range(1, len(self.settings.roster) + 1)
+        here = [who for who in everyone if self._away.get(who, 0) <= number]
+        for who in self._pool.ensure(here):
+            yield Rejoined(who, self._pool.pid(who))
+
+    def _kill(self, kills: list[Kill], stage: str) -> Iterator[Event]:
+        for kill in kills:
+            if kill.stage == stage and kill.client in self._pool.alive:
+                self._pool.kill(kill.client)
+                self._away[kill.client] = kill.round + kill.away
+                yield Lost(kill.client, stage, killed=True)
+
+    def _server(self, config: RoundConfig, model: bytes) -> "_Server":
+        source = SystemSource()
+        session = Session(
+            self.settings.protocol,
+            self.settings.parameters(self._vector.size),
+            source.seed(),
+            self.settings.roster_digest,
+        )
+        machine = self.settings.machines.server(session, source)
+        party = Party(machine, session.session_id, self._journal)
+        party.handle(Begin(round_digest(self.model, model, config)))
+        return _Server(session.session_id, party)
+
+    def _config(self, number: int) -> RoundConfig:
+        training, encoding = self.settings.dataset.training, self.settings.encoding
+        return RoundConfig(
+            number,
+            training.epochs,
+            training.lr,
+            training.batch_size,
+            self.settings.seed,
+            encoding.bits,
+            encoding.clip,
+            encoding.max_weight,
+            encoding.max_clients,
+        )
+
+
+@dataclass(frozen=True)
+class _Server:
+    session_id: bytes
+    party: Party
+
+    @property
+    def machine(self) -> Machine:
+        return self.party.machine

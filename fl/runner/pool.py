@@ -1,0 +1,158 @@
+"""The client processes: started, heard, killed, and started again.
+
+Processes come from a fork server that has imported everything once, so a new one is up in
+milliseconds, and inherits nothing from the server's process.
+"""
+
+import multiprocessing as mp
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fl.runner import client, observer
+from fl.runner.frames import FromClient, Ready, ServerToObserver, Stop, receive, send
+from fl.settings import Settings
+from secagg.codec import Value
+from secagg.errors import DecodeError, SecaggError
+
+START_PATIENCE = 60.0
+STOP_PATIENCE = 2.0
+
+
+class RunnerError(SecaggError):
+    """A process of the federation could not be started or did not answer."""
+
+    code = "runner"
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A client's process has ended, whatever the reason."""
+
+    client: int
+
+
+@dataclass
+class _Process:
+    process: BaseProcess
+    pipe: Connection
+
+
+class Pool:
+    """All processes beside the server's own. Use it as a context manager: it leaves none."""
+
+    def __init__(self, settings: Settings, *, observed: bool) -> None:
+        self._settings = settings
+        self._observed = observed
+        self._context: Any = mp.get_context("forkserver")
+        self._context.set_forkserver_preload(["fl.runner.preload"])
+        self._folder = tempfile.TemporaryDirectory(prefix="secagg-")
+        self._clients: dict[int, _Process] = {}
+        self._observer: _Process | None = None
+
+    def __enter__(self) -> "Pool":
+        if self._observed:
+            self._observer = self._launch(observer.main, self._settings, self._address)
+            self._expect(self._observer, Stop, "the observer")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        everyone = [*self._clients.values(), *([self._observer] if self._observer else [])]
+        for each in everyone:
+            try:
+                send(each.pipe, Stop())
+            except OSError:
+                continue
+        for each in everyone:
+            each.process.join(STOP_PATIENCE)
+            each.process.kill()
+            each.process.join()
+            each.pipe.close()
+        self._folder.cleanup()
+
+    @property
+    def alive(self) -> frozenset[int]:
+        """The clients that have a process."""
+        return frozenset(self._clients)
+
+    def ensure(self, clients: Iterable[int]) -> tuple[int, ...]:
+        """Start a process for each of these clients that has none; returns who was started."""
+        started = tuple(who for who in clients if who not in self._clients)
+        for who in started:
+            config = client.ClientConfig(
+                who,
+                self._settings,
+                Path(self._folder.name) / f"client-{who}.sqlite",
+                self._address if self._observed else None,
+            )
+            self._clients[who] = self._launch(client.main, config)
+        for who in started:
+            self._expect(self._clients[who], Ready, f"client {who}")
+        return started
+
+    def kill(self, who: int) -> None:
+        """SIGKILL: the process has no chance to say or keep anything."""
+        gone = self._clients.pop(who)
+        gone.process.kill()
+        gone.process.join()
+        gone.pipe.close()
+
+    def pid(self, who: int) -> int:
+        """The process number of a living client."""
+        return self._clients[who].process.pid or 0
+
+    def tell(self, who: int, frame: Value) -> None:
+        """Send a frame to a client; one that is gone will be noticed by `hear`."""
+        if who in self._clients:
+            try:
+                send(self._clients[who].pipe, frame)
+            except OSError:
+                return
+
+    def hear(self, timeout: float) -> Iterator[tuple[int, Any]]:
+        """What clients said within `timeout` seconds: (client, frame), or (client, Gone)."""
+        numbers = {each.pipe: who for who, each in self._clients.items()}
+        for pipe in wait(list(numbers), timeout):
+            who = numbers[pipe]  # type: ignore[index]
+            try:
+                yield who, receive(self._clients[who].pipe, FromClient)
+            except (EOFError, OSError, DecodeError):
+                self.kill(who)
+                yield who, Gone(who)
+
+    def ask_observer(self, frame: ServerToObserver, kind: Any) -> Any:
+        """Send the observer a frame and wait for its answer. Raises RunnerError."""
+        if self._observer is None:
+            raise RunnerError("this federation has no observer; start it with observed=True")
+        send(self._observer.pipe, frame)
+        return self._expect(self._observer, kind, "the observer")
+
+    @property
+    def _address(self) -> Path:
+        return Path(self._folder.name) / "observer"
+
+    def _launch(self, main: Any, *arguments: Any) -> _Process:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=main, args=(*arguments, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        return _Process(process, ours)
+
+    def _expect(self, each: _Process, kind: Any, name: str) -> Any:
+        if not each.pipe.poll(START_PATIENCE):
+            raise RunnerError(f"{name} did not answer within {START_PATIENCE:.0f} s")
+        try:
+            return receive(each.pipe, kind)
+        except (EOFError, OSError):
+            code = each.process.exitcode
+            raise RunnerError(f"the process of {name} ended (exit code {code})") from None

@@ -1,0 +1,15 @@
+"""Imported once by the fork server: all that every client process would do first.
+
+Torch and the kernels take a second to load and nothing to inherit. No thread is started and
+no secret exists here.
+"""
+
+from fl.runner import client, observer
+from fl.training import configure
+from secagg.kernels import warm_up
+
+configure(threads=1)
+for _ in warm_up():
+    pass
+
+__all__ = ["client", "observer"]

@@ -1,0 +1,50 @@
+"""Who is killed when: the demo's default script, and the one that `--drop` asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from secagg.kdf import derive
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """`client` is killed in `round` as `stage` begins, and is back `away` rounds later."""
+
+    round: int
+    stage: str
+    client: int
+    away: int = 1
+
+
+def default_script(
+    stages: Sequence[str], clients: int, spare: int, rounds: int, seed: int
+) -> tuple[Kill, ...]:
+    """One stage after the other in every second round, then all stages in one round.
+
+    Never more than `spare` at a time, counting those who stay away.
+    """
+    kills: list[Kill] = []
+    for number in range(2, rounds + 1, 2):
+        chosen = (number // 2 - 1) % (len(stages) + 1)
+        hit = stages if chosen == len(stages) else stages[chosen : chosen + 1]
+        victims = _shuffled(clients, seed, number)[:spare]
+        kills += [Kill(number, s, v) for s, v in zip(hit, victims, strict=False)]
+    return tuple(kills)
+
+
+def scripted(
+    drops: Mapping[str, int], stages: Sequence[str], clients: int, rounds: int, seed: int
+) -> tuple[Kill, ...]:
+    """So many clients at each stage, in every second round; in the only one if there is one."""
+    kills: list[Kill] = []
+    for number in range(min(2, rounds), rounds + 1, 2):
+        victims = iter(_shuffled(clients, seed, number))
+        for stage in stages:
+            kills += [Kill(number, stage, next(victims)) for _ in range(drops.get(stage, 0))]
+    return tuple(kills)
+
+
+def _shuffled(clients: int, seed: int, number: int) -> list[int]:
+    """The clients in an order that depends on the seed and the round only."""
+    secret = seed.to_bytes(16, "big", signed=True)
+    return sorted(range(1, clients + 1), key=lambda who: derive(secret, "kill order", number, who))

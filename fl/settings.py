@@ -1,0 +1,128 @@
+"""What a federation runs with, checked before anything starts."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fl.data import CATALOGUE, DataSet, find, silo_names
+from fl.schedule import Kill, default_script, scripted
+from fl.strategy import FedAvg, Strategy, check_served
+from protocols.base import Parameters, Protocol
+from protocols.registry import load
+from secagg.context import roster_digest
+from secagg.encoding import FixedPoint
+from secagg.errors import ParameterError
+from secagg.seal import DEFAULT_SUITE
+
+DEFAULT_DATA = next(iter(CATALOGUE))
+MODULUS_BITS = 32
+STAGE_DEADLINE = 60.0
+"""Seconds after which a stage is closed although a living client has not answered."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One federation. Raises ParameterError or DataError, in one sentence with the way out.
+
+    clients: 0 means all natural silos (10 where there are none); drops: stage -> how many
+    clients are killed there in every second round, empty for the default script; seed fixes
+    the model's start, the order of the records and who is killed, and never a key.
+    """
+
+    data: str = DEFAULT_DATA
+    protocol: str = "masking"
+    suite: str = DEFAULT_SUITE
+    clients: int = 0
+    rounds: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    strategy: Strategy = field(default_factory=FedAvg)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.clients < 0:
+            raise ParameterError("clients and rounds cannot be negative")
+        check_served(self.strategy, self.protocol)
+        self.parameters(1)
+        self._check_drops()
+
+    @cached_property
+    def dataset(self) -> DataSet:
+        """The catalogue's line."""
+        return find(self.data)
+
+    @cached_property
+    def roster(self) -> tuple[str, ...]:
+        """The members' names, in order of their numbers 1..n."""
+        return silo_names(self.data, self.clients or None)
+
+    @cached_property
+    def machines(self) -> Protocol:
+        """The protocol's folder."""
+        return load(self.protocol)
+
+    @cached_property
+    def roster_digest(self) -> bytes:
+        """32 bytes for the members."""
+        return roster_digest(self.roster)
+
+    @property
+    def max_weight(self) -> int:
+        """A power of two that no client's number of records exceeds, by the public size."""
+        return 1 << self.dataset.rows.bit_length()
+
+    @cached_property
+    def encoding(self) -> FixedPoint:
+        """The finest encoding whose sums fit the modulus."""
+        return FixedPoint.filling(
+            MODULUS_BITS,
+            clip=self.dataset.training.clip,
+            max_weight=self.max_weight,
+            max_clients=len(self.roster),
+        )
+
+    @property
+    def used_suite(self) -> str:
+        """The sealing suite, or empty where the protocol seals nothing."""
+        return "" if self.protocol == "plain" else self.suite
+
+    @property
+    def total_rounds(self) -> int:
+        """As asked for, or as the data set's default."""
+        return self.rounds or self.dataset.training.rounds
+
+    def parameters(self, model_length: int) -> Parameters:
+        """The protocol's parameters for a model of so many values, and one weight."""
+        options: dict[str, Any] = {"suite": self.suite} if self.used_suite else {}
+        return self.machines.configure(len(self.roster), model_length + 1, MODULUS_BITS, **options)
+
+    @cached_property
+    def kills(self) -> tuple[Kill, ...]:
+        """Who is killed when."""
+        n, rounds, stages = len(self.roster), self.total_rounds, self.machines.stages
+        if self.drops:
+            return scripted(self.drops, stages, n, rounds, self.seed)
+        return default_script(stages, n, self._spare, rounds, self.seed)
+
+    @property
+    def _spare(self) -> int:
+        """How many clients a round can lose and still end with a sum."""
+        return len(self.roster) - self.parameters(1).floor
+
+    def _check_drops(self) -> None:
+        stages = self.machines.stages
+        for stage, count in self.drops.items():
+            if stage not in stages:
+                raise ParameterError(
+                    f"protocol {self.protocol!r} has no stage {stage!r}; "
+                    f"choose from {', '.join(stages)}"
+                )
+            if count < 1:
+                raise ParameterError(f"{stage}={count} drops nobody; give a positive number")
+        lost = sum(Counter(self.drops).values())
+        if lost > self._spare:
+            raise ParameterError(
+                f"losing {lost} of {len(self.roster)} clients leaves fewer than the threshold "
+                f"{self.parameters(1).floor}; drop at most {self._spare}, or add clients"
+            )

@@ -1,0 +1,1 @@
+"""Tests of the machines: one battery for all protocols, and the attacks on `masking`."""
