@@ -316,6 +316,11 @@ class Machine:
         return frozenset(event for state, event in self.table if state is type(self.state))
 
     @property
+    def result(self) -> Result:
+        """A server's outcome. Raises LocalError before there is one, and for a client."""
+        raise LocalError(f"a {self.role} has no result at stage {self.state.stage}")
+
+    @property
     def waits_for(self) -> frozenset[int]:
         """The peers that have not answered in this stage."""
         return frozenset()

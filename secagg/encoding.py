@@ -70,7 +70,7 @@ class FixedPoint:
     @property
     def scale(self) -> float:
         """Integer steps in one unit of a value."""
-        return (2**self.bits - 1) / (2 * self.clip)
+        return float(2**self.bits - 1) / (2 * self.clip)
 
     def encode(
         self, values: NDArray[np.floating], weight: int, coins: prg.StreamKey

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import packing, prg
-from secagg.errors import DecodeError, LocalError
+from secagg.errors import LocalError
 
 MAX_BITS = 64
 
@@ -60,12 +60,7 @@ class RingVector:
 
     def add_packed(self, data: bytes) -> None:
         """Add a packed vector of the same ring and length, in place. Or DecodeError."""
-        try:
-            packing.add_packed(self._words, data, self.bits)
-        except LocalError:
-            raise
-        except ValueError as error:
-            raise DecodeError(str(error)) from None
+        packing.add_packed(self._words, data, self.bits)
 
     def pack(self) -> bytes:
         """The values at exactly `bits` bits each."""
@@ -85,4 +80,5 @@ class RingVector:
     @classmethod
     def from_state(cls, bits: int, raw: bytes) -> "RingVector":
         """The inverse of `to_state`."""
-        return cls(bits, np.frombuffer(raw, word(bits)).copy())
+        words: NDArray[np.unsignedinteger[Any]] = np.frombuffer(raw, word(bits)).copy()
+        return cls(bits, words)

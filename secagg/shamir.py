@@ -76,7 +76,8 @@ def _split(secret: bytes) -> Limbs:
         raise LocalError(f"a secret has {SECRET_BYTES} bytes")
     bits = np.zeros(LIMBS * LIMB_BITS, np.uint64)
     bits[: 8 * SECRET_BYTES] = np.unpackbits(np.frombuffer(secret, np.uint8), bitorder="little")
-    return (bits.reshape(LIMBS, LIMB_BITS) << _BIT).sum(axis=1, dtype=np.uint64)
+    limbs: Limbs = (bits.reshape(LIMBS, LIMB_BITS) << _BIT).sum(axis=1, dtype=np.uint64)
+    return limbs
 
 
 def _join(limbs: Limbs) -> bytes:

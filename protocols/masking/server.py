@@ -74,7 +74,7 @@ class Server(Machine):
     def result(self) -> Result:
         """The outcome; LocalError before there is one."""
         if not isinstance(self.state, Finished):
-            raise LocalError(f"no result at stage {self.state.stage}")
+            return super().result
         done = self.state
         return Result(done.total.values(), done.contributors, done.dropped, done.bad_answers)
 
@@ -282,8 +282,8 @@ class Server(Machine):
         if [s.of for s in answer.dropped] != sorted(near - state.uploaded):
             raise self.refuse(sender, "mask-seed shares of others than the dropped neighbours")
         try:
-            for each in (*answer.survivors, *answer.dropped):
-                parse_share(each.share)
+            for share in [s.share for s in answer.survivors] + [s.share for s in answer.dropped]:
+                parse_share(share)
         except DecodeError as error:
             raise self.refuse(sender, str(error)) from None
 

@@ -29,11 +29,9 @@ def load(name: str) -> Vectors:
     return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
 
 
-def error(name: str) -> type[Exception]:
-    """The class that a negative vector names: this project's, or Python's own."""
-    from secagg import errors  # only to look a class up by its name
-
-    return getattr(errors, name, None) or getattr(builtins, name)
+def error(name: str, module: object) -> type[Exception]:
+    """The class that a negative vector names: one of `module`, or Python's own."""
+    return getattr(module, name, None) or getattr(builtins, name)
 
 
 def refused(what: str, kind: str, message: str, **inputs: object) -> Vectors:
@@ -48,9 +46,8 @@ Part = bytes | str | int
 def label(kind: str, *parts: Part) -> bytes:
     out = b""
     for part in ("secagg/1", kind, *parts):
-        if isinstance(part, int):
-            part = part.to_bytes(8, "big")
-        raw = part.encode("utf-8") if isinstance(part, str) else part
+        raw = part.to_bytes(8, "big") if isinstance(part, int) else part
+        raw = raw.encode("utf-8") if isinstance(raw, str) else raw
         out += len(raw).to_bytes(4, "big") + raw
     return out
 
@@ -861,7 +858,7 @@ def seal_refusals(opened: dict[str, Vectors]) -> list[Vectors]:
         ("MLKEM768-X25519", "too short", hybrid[1:], "1216 bytes"),
     ]
     sealings = []
-    for suite, good in opened.items():
+    for good in opened.values():
         sealed, enc = bytes.fromhex(good["sealed"]), len(good["sealed"]) // 2 - 16 - 9
         changed = {
             "enc, first byte": (0, 1),
