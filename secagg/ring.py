@@ -80,5 +80,5 @@ class RingVector:
     @classmethod
     def from_state(cls, bits: int, raw: bytes) -> "RingVector":
         """The inverse of `to_state`."""
-        words: NDArray[np.unsignedinteger[Any]] = np.frombuffer(raw, word(bits)).copy()
+        words: Any = np.frombuffer(raw, word(bits)).copy()
         return cls(bits, words)

@@ -136,7 +136,9 @@ class Scene:
         if 1 in takers:
             yield Stop(name, self.clients[1], SERVER, requests[1])
         self._replies = {
-            u: self.clients[u].handle(Received(SERVER, requests[u])) for u in takers if u in requests
+            u: self.clients[u].handle(Received(SERVER, requests[u]))
+            for u in takers
+            if u in requests
         }
 
     def _answers(self, name: str, reply: str, takers: tuple[int, ...]) -> Iterator[Stop]:

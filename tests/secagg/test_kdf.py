@@ -1,7 +1,7 @@
 """Labels against their definition, derivation against RFC 5869."""
 
 import hashlib
-import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,6 +21,12 @@ PARTS = st.lists(
 
 def parts_of(vector: dict[str, Any]) -> list[Any]:
     return [reference.from_json(part) for part in vector["parts"]]
+
+
+def refused_call(vector: dict[str, Any]) -> bytes:
+    if vector["refused"] == "label":
+        return label("kind", *parts_of(vector))
+    return derive(SECRET, "kind", length=vector["length"])
 
 
 def raw(part: reference.Part) -> bytes:
@@ -60,11 +66,9 @@ def test_derive(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", VECTORS["negative"])
 def test_refusals(vector: dict[str, Any]) -> None:
     kind = reference.error(vector["error"], errors)
-    with pytest.raises(kind, match=re.escape(vector["message"])):
-        if vector["refused"] == "label":
-            label("kind", *parts_of(vector))
-        else:
-            derive(SECRET, "kind", length=vector["length"])
+    with pytest.raises(kind) as caught:
+        refused_call(vector)
+    assert vector["message"] in str(caught.value)
 
 
 # --- labels ------------------------------------------------------------------------------
@@ -85,7 +89,7 @@ def test_moving_a_byte_between_parts_changes_the_label(parts: list[bytes], data:
     joined = b"".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(joined)), min_size=1, max_size=3)))
     bounds = [0, *cuts, len(joined)]
-    moved = [joined[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    moved = [joined[a:b] for a, b in pairwise(bounds)]
     assert (label("kind", *moved) == label("kind", *parts)) == (moved == parts)
 
 

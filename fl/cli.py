@@ -1,0 +1,122 @@
+"""The command `secagg`. Imports stay light: something moves at once, the rest comes later."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from fl.demo.result import DemoResult
+    from fl.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Secure aggregation for federated learning: the server learns the sum, nothing else.",
+)
+
+INEXACT, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `demo` a sub-command."""
+
+
+@app.command()
+def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
+    data: Annotated[str, typer.Option(help="wearables, digits or opt")] = "wearables",
+    protocol: Annotated[str, typer.Option(help="masking or plain")] = "masking",
+    suite: Annotated[str, typer.Option(help="MLKEM768-X25519 or X25519")] = "MLKEM768-X25519",
+    clients: Annotated[int, typer.Option(help="0: all natural silos")] = 0,
+    rounds: Annotated[int, typer.Option(help="0: the data set's default")] = 0,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE=K", help="kill K clients at STAGE in every second round"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="model, order of records, victims; never keys")] = 0,
+    out: Annotated[Path, typer.Option(help="folder for the result and the report")] = Path(
+        "secagg-demo"
+    ),
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Train a federation of real processes, kill some of them, and prove the sums."""
+    console = Console()
+    drops = _drops(drop or [])
+    if not quiet:
+        console.print("[bold]secagg[/] loading torch and the kernels …", highlight=False)
+    settings = _settings(
+        data=data,
+        protocol=protocol,
+        suite=suite,
+        clients=clients,
+        rounds=rounds,
+        drops=drops,
+        seed=seed,
+    )
+    result = _run(settings, out, console, quiet=quiet)
+    if not quiet:
+        _summary(result, out, console)
+    if not result.exact:
+        _fail("a round's sum was not exact: see result.json", INEXACT)
+
+
+def main() -> None:
+    """The entry point: errors of this project are one sentence, anything else is a bug."""
+    from secagg.errors import SecaggError  # noqa: PLC0415
+
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SecaggError as error:
+        _fail(str(error), REFUSED)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped; no process is left", INTERRUPTED)
+
+
+def _settings(**options: object) -> "Settings":
+    from fl.settings import Settings  # noqa: PLC0415
+
+    return Settings(**options)  # type: ignore[arg-type]
+
+
+def _run(settings: "Settings", out: Path, console: Console, *, quiet: bool) -> "DemoResult":
+    from fl.demo.run import run_demo  # noqa: PLC0415
+
+    return run_demo(settings, out, console, quiet=quiet)
+
+
+def _drops(options: list[str]) -> dict[str, int]:
+    drops: dict[str, int] = {}
+    for option in options:
+        stage, _, count = option.partition("=")
+        if not count.isdecimal():
+            raise typer.BadParameter(f"{option!r}: write STAGE=K, for example upload=2")
+        drops[stage] = drops.get(stage, 0) + int(count)
+    return drops
+
+
+def _summary(result: "DemoResult", out: Path, console: Console) -> None:
+    curves = result.accuracy
+    alone = sum(curves.alone) / len(curves.alone)
+    killed = sum(len(each.dropped) for each in result.rounds)
+    console.print(
+        f"\naccuracy [bold]{curves.secure[-1]:.3f}[/] secure, {curves.plain[-1]:.3f} in clear, "
+        f"{alone:.3f} for a client alone\n"
+        f"{len(result.rounds)} rounds, {killed} dropouts, "
+        f"{'every sum exact' if result.exact else '[red]a sum was NOT exact[/]'}, "
+        f"{result.seconds:.0f} s\n"
+        f"report: {out / 'report.html'}",
+        highlight=False,
+    )
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True).print(f"[red]secagg:[/] {message}", highlight=False, markup=True)
+    sys.exit(code)

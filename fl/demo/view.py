@@ -1,0 +1,166 @@
+"""The live view: who is in, at which stage, who dropped and was recovered, and how it goes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from fl.runner.federation import (
+    AloneEnded,
+    Answered,
+    Event,
+    Lost,
+    Rejoined,
+    RoundEnded,
+    RoundStarted,
+    StageStarted,
+    TrainingBegan,
+    Trouble,
+)
+from fl.settings import Settings
+
+WAITING, DONE, KILLED, TRAINING, REFUSED = "·", "✓", "✗", "…", "!"
+STYLES = {WAITING: "dim", DONE: "green", KILLED: "bold red", TRAINING: "yellow", REFUSED: "red"}
+
+
+@dataclass
+class View:
+    """Draws events. On a terminal a live picture; elsewhere one line a round."""
+
+    settings: Settings
+    console: Console
+    _marks: dict[tuple[int, str], str] = field(default_factory=dict)
+    _notes: dict[int, str] = field(default_factory=dict)
+    _ended: list[RoundEnded] = field(default_factory=list)
+    _alone: dict[int, AloneEnded] = field(default_factory=dict)
+    _round: int = 0
+    _stage: str = ""
+    _doing: str = "starting the client processes"
+    _live: Live | None = None
+
+    def __enter__(self) -> "View":
+        self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=12)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def doing(self, what: str) -> None:
+        """Say what takes time now."""
+        self._doing = what
+
+    def show(self, event: Event) -> None:
+        """Take one event into the picture."""
+        self._mark(event)
+        match event:
+            case RoundStarted():
+                self._round = event.round
+                self._doing = f"round {event.round} of {self.settings.total_rounds}"
+            case StageStarted():
+                self._stage = event.stage
+                self._doing = f"round {self._round}, stage {event.stage}"
+            case RoundEnded():
+                self._ended.append(event)
+                self._print_round(event)
+            case AloneEnded():
+                self._alone[event.client] = event
+                self._doing = f"each client alone ({len(self._alone)} of {self._clients})"
+
+    @property
+    def _clients(self) -> int:
+        return len(self.settings.roster)
+
+    def _mark(self, event: Event) -> None:
+        match event:
+            case RoundStarted(clients=clients):
+                here = {(who, stage) for who in clients for stage in self._stages}
+                gone = {k: m for k, m in self._marks.items() if m == KILLED and k not in here}
+                self._marks = gone | dict.fromkeys(here, WAITING)
+            case Answered(client=who, stage=stage):
+                self._marks[who, stage] = DONE
+                self._notes[who] = ""
+            case TrainingBegan(client=who):
+                self._marks[who, "upload"] = TRAINING
+                self._notes[who] = "training"
+            case Trouble(client=who, stage=stage, what=what):
+                self._marks[who, stage] = REFUSED
+                self._notes[who] = what
+            case Lost(client=who, stage=stage, killed=killed):
+                self._marks[who, stage] = KILLED
+                self._notes[who] = "killed (SIGKILL)" if killed else "process ended"
+            case Rejoined(client=who, pid=pid):
+                again = bool(self._notes.get(who))
+                self._marks = {k: m for k, m in self._marks.items() if k[0] != who}
+                self._notes[who] = f"{'back' if again else 'up'} as process {pid}"
+
+    @property
+    def _stages(self) -> tuple[str, ...]:
+        return self.settings.machines.stages
+
+    def _draw(self) -> Group:
+        return Group(self._headline(), self._grid(), self._history(), Spinner("dots", self._doing))
+
+    def _headline(self) -> Panel:
+        about, s = self.settings.dataset, self.settings
+        suite = f", suite {s.used_suite}" if s.used_suite else ""
+        text = Text.assemble(
+            (f"{about.title}\n", "bold"),
+            f"{self._clients} client processes, protocol {s.protocol}{suite}; a round needs "
+            f"{s.parameters(1).floor} of {self._clients}",
+        )
+        return Panel(text, border_style="cyan", expand=False)
+
+    def _grid(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("client")
+        for stage in self._stages:
+            table.add_column(stage, justify="center")
+        table.add_column("", overflow="ellipsis", no_wrap=True)
+        for who, name in enumerate(self.settings.roster, start=1):
+            marks = (self._marks.get((who, stage), " ") for stage in self._stages)
+            cells = [Text(mark, style=STYLES.get(mark, "")) for mark in marks]
+            table.add_row(f"{who} {name}", *cells, Text(self._notes.get(who, ""), style="dim"))
+        return table
+
+    def _history(self) -> Table:
+        table = Table(title="rounds", title_justify="left", title_style="bold")
+        for name in ("round", "in the sum", "lost, and recovered", "sum", "kB a client"):
+            table.add_column(name, justify="right" if name in ("round", "kB a client") else "left")
+        for name in ("accuracy", "in clear"):
+            table.add_column(name, justify="right")
+        for ended in self._ended[-12:]:
+            table.add_row(*self._row(ended))
+        return table
+
+    def _row(self, ended: RoundEnded) -> Iterable[str]:
+        result, verdict = ended.result, ended.verdict
+        plain = f"{verdict.plain_accuracy:.3f}" if verdict else ""
+        accuracy = f"{ended.metrics.accuracy:.3f}"
+        if result is None:
+            return (str(ended.round), "none", ended.reason, "[red]aborted", "", accuracy, plain)
+        wrong = verdict.max_abs_error if verdict else 0
+        sent = [ended.sent_bytes.get(who, 0) for who in result.contributors]
+        return (
+            str(ended.round),
+            f"{len(result.contributors)} of {self._clients}",
+            ", ".join(f"{who} at {stage}" for who, stage in result.dropped.items()) or "nobody",
+            f"[red]off by {wrong}" if wrong else "[green]exact" if verdict else "",
+            f"{sum(sent) / len(sent) / 1000:.1f}",
+            accuracy,
+            plain,
+        )
+
+    def _print_round(self, ended: RoundEnded) -> None:
+        if not self.console.is_terminal:
+            number, there, lost, exact, kilobytes, secure, plain = self._row(ended)
+            self.console.print(
+                f"round {number}: {there} in the sum, lost {lost}; {exact}[/]; "
+                f"{kilobytes} kB a client; accuracy {secure}, in clear {plain}"
+            )
