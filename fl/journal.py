@@ -30,8 +30,8 @@ class _Row(Value, frozen=True):
 class SqliteJournal:
     """A `protocols.journal.Journal` in the file `path`, readable by its owner only.
 
-    A claim and the state it leads to are one transaction. Deleted secrets are overwritten
-    (`secure_delete`), and the log is folded back on close.
+    A claim and the state it leads to are one transaction. What a state replaces is
+    overwritten (`secure_delete`), and the log, which would still hold it, is folded back.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,10 +52,12 @@ class SqliteJournal:
         except sqlite3.IntegrityError:
             self._db.execute("ROLLBACK")
             raise already_claimed(claim) from None
+        self._fold()
 
     def close(self, session: bytes, party: int, snapshot: bytes) -> None:
         """See `protocols.journal.Journal`."""
         self._db.execute(_STORE, (session, party, *_row(Stored(snapshot, ()))))
+        self._fold()
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `protocols.journal.Journal`."""
@@ -65,6 +67,9 @@ class SqliteJournal:
             return None
         rows = decode(found[1], tuple[_Row, ...])
         return Stored(found[0], tuple(Envelope(r.sender, r.to, r.stage, r.data) for r in rows))
+
+    def _fold(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _row(stored: Stored) -> tuple[bytes, bytes]:

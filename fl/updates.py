@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.encoding import FixedPoint
+from secagg.errors import LocalError
 from secagg.kdf import derive
 from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
 from secagg.rng import RandomSource
@@ -34,7 +35,12 @@ class Mean(NamedTuple):
 def encode_update(
     update: Update, weight: int, encoding: FixedPoint, source: RandomSource
 ) -> Encoded:
-    """Clip to the encoding's range and encode, with fresh coins. Raises LocalError for NaN."""
+    """Clip to the encoding's range and encode, with fresh coins.
+
+    Raises LocalError for NaN and infinity: what is not a number is not clipped into one.
+    """
+    if not np.all(np.isfinite(update)):
+        raise LocalError("the update contains NaN or infinity; check the training")
     clipped = np.clip(update, -encoding.clip, encoding.clip)
     raw = derive(source.seed(), "stochastic rounding", length=KEY_BYTES + IV_BYTES)
     coins = StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])

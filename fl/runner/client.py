@@ -20,6 +20,7 @@ from fl.runner.frames import (
     AloneScore,
     Deliver,
     Evidence,
+    Failed,
     Hello,
     Observed,
     PlainModel,
@@ -41,7 +42,7 @@ from fl.training import configure, evaluate, train
 from fl.updates import encode_update
 from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
-from secagg.errors import PeerError, ProtocolAborted, ProtocolError
+from secagg.errors import PeerError, ProtocolAborted, ProtocolError, SecaggError
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
 
@@ -67,6 +68,8 @@ def main(config: ClientConfig, server: Connection) -> None:
     configure(threads=1)
     try:
         _Client(config, server).serve()
+    except SecaggError as error:
+        send(server, Failed(str(error)))
     except (EOFError, OSError):
         return  # the server is gone, and with it the reason to exist
 

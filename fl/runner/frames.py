@@ -46,6 +46,12 @@ class Ready(Value, frozen=True, tag="ready"):
     """The process is up and has its data."""
 
 
+class Failed(Value, frozen=True, tag="failed"):
+    """The process cannot take part, and why: its own machine's operator reads this."""
+
+    reason: str
+
+
 class Sent(Value, frozen=True, tag="sent"):
     """A protocol message to the server's machine."""
 

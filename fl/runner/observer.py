@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -146,8 +147,9 @@ class _Observer:
         """Hand out the model in clear, before the server starts the round."""
         self._wait_until(lambda: clients.items() <= self._pids.items())
         model = model_bytes(self._plain)
-        for who in clients:
-            send(self._clients[who], PlainModel(number, model))
+        for who in clients.keys() & self._clients.keys():
+            with suppress(OSError):  # it was killed since, and will be missing
+                send(self._clients[who], PlainModel(number, model))
         send(self._server, BeginRound(number, clients))
 
     def _verdict(self, end: EndRound) -> Verdict:

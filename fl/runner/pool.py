@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from fl.runner import client, observer
-from fl.runner.frames import FromClient, Ready, ServerToObserver, Stop, receive, send
+from fl.runner.frames import Failed, FromClient, Ready, ServerToObserver, Stop, receive, send
 from fl.settings import Settings
 from secagg.codec import Value
 from secagg.errors import DecodeError, SecaggError
@@ -28,6 +28,14 @@ class RunnerError(SecaggError):
     """A process of the federation could not be started or did not answer."""
 
     code = "runner"
+
+
+class ProcessEnded(RunnerError):
+    """A process ended where it should have answered."""
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(f"the process of {name} ended with exit code {exit_code}")
+        self.signalled = exit_code < 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,10 @@ class Pool:
         return frozenset(self._clients)
 
     def ensure(self, clients: Iterable[int]) -> tuple[int, ...]:
-        """Start a process for each of these clients that has none; returns who was started."""
+        """Start a process for each of these clients that has none; returns who is up.
+
+        One that is killed before it is up is not. Raises RunnerError where one cannot start.
+        """
         started = tuple(who for who in clients if who not in self._clients)
         for who in started:
             config = client.ClientConfig(
@@ -96,9 +107,19 @@ class Pool:
                 self._address if self._observed else None,
             )
             self._clients[who] = self._launch(client.main, config)
-        for who in started:
-            self._expect(self._clients[who], Ready, f"client {who}")
-        return started
+        return tuple(who for who in started if self._is_up(who))
+
+    def _is_up(self, who: int) -> bool:
+        try:
+            frame = self._expect(self._clients[who], Ready | Failed, f"client {who}")
+        except ProcessEnded as error:
+            self.kill(who)
+            if error.signalled:
+                return False
+            raise
+        if isinstance(frame, Failed):
+            raise RunnerError(f"client {who} cannot start: {frame.reason}")
+        return True
 
     def kill(self, who: int) -> None:
         """SIGKILL: the process has no chance to say or keep anything."""
@@ -154,5 +175,5 @@ class Pool:
         try:
             return receive(each.pipe, kind)
         except (EOFError, OSError):
-            code = each.process.exitcode
-            raise RunnerError(f"the process of {name} ended (exit code {code})") from None
+            each.process.join()
+            raise ProcessEnded(name, each.process.exitcode or 0) from None

@@ -81,8 +81,8 @@ class Scene:
         self.server = masking.Server(self.session, source)
         members = range(1, parameters.clients)
         self.clients = {u: masking.Client(self.session, u, source, sealer) for u in members}
-        self.inputs = {u: one_hot(u, parameters.length, BITS) for u in members}
         self.bits = parameters.modulus_bits
+        self.inputs = {u: one_hot(u, parameters.length, self.bits) for u in members}
 
     def play(self) -> Iterator[Stop]:
         """The whole session; whoever iterates may look at, and try, each stop."""

@@ -1,7 +1,6 @@
 """Every single input of a context changes it."""
 
 import inspect
-import re
 from typing import Any
 
 import pytest
@@ -46,8 +45,9 @@ def test_all_known_answers_differ() -> None:
 @pytest.mark.parametrize("vector", VECTORS["negative"])
 def test_refusals(vector: dict[str, Any]) -> None:
     kind = reference.error(vector["error"], errors)
-    with pytest.raises(kind, match=re.escape(vector["message"])):
+    with pytest.raises(kind) as caught:
         call(vector, "refused")
+    assert vector["message"] in str(caught.value)
 
 
 def test_every_function_of_the_module_has_vectors() -> None:

@@ -1,0 +1,34 @@
+# Every target sets up what it needs: a virtual environment with the pinned versions.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench format clean
+
+demo: $(READY)  ## an encrypted federation on real data, with a report
+	$(BIN)/secagg demo
+
+test: $(READY)  ## all tests, with branch coverage of secagg/ and protocols/
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+lint: $(READY)  ## style and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## speed, side by side with what one would use otherwise
+	$(BIN)/secagg bench speed
+
+format: $(READY)  ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## forget the virtual environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

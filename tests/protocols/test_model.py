@@ -1,0 +1,256 @@
+"""A model of everything a network and its machines' hosts may do to a `masking` session.
+
+Hypothesis plays the world: it joins, delivers in any order, duplicates, replays, loses, closes
+stages, and crashes, restarts and *forks* parties (two copies resumed from the same journal, as
+after a botched migration). The parties are driven as a real driver drives them, through
+`protocols.journal.Party`. Inputs are one-hot, and a client offers new values at each attempt,
+as an encoder with fresh rounding would: whatever is counted twice, or mixed, shows.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from protocols.base import (
+    SERVER,
+    Aborted,
+    Begin,
+    Contribute,
+    Envelope,
+    Join,
+    Local,
+    Received,
+    RoundClosed,
+)
+from protocols.journal import Claim, MemoryJournal, Party, Stored
+from protocols.masking import PROTOCOL, configure
+from protocols.masking.messages import UnmaskAnswer
+from secagg.codec import decode
+from secagg.errors import LocalError, PeerError, ProtocolAborted
+from secagg.rng import SystemSource
+from secagg.seal import HpkeSealer
+from tests.protocols.support import APPLICATION, examples, session_of
+
+N, BITS = 4, 24
+CLIENTS = st.integers(1, N)
+PICK = st.integers(0, 60)
+MOSTLY = st.sampled_from([True] * 7 + [False])
+
+
+class CountingJournal(MemoryJournal):
+    """Remembers every claim that was granted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted: list[Claim] = []
+
+    def commit(self, claim: Claim, stored: Stored) -> None:
+        super().commit(claim, stored)
+        self.granted.append(claim)
+
+
+class World(RuleBasedStateMachine):
+    """One session, its network, and its hosts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = CountingJournal()
+        self.flying: list[Envelope] = []
+        self.history: list[Envelope] = []
+        self.offered: dict[int, np.ndarray] = {}
+        self.attempts = 0
+
+    @initialize(
+        threshold=st.sampled_from([2, 2, 2, 3, 4]),
+        joined=st.sampled_from([4, 4, 3, 2]),
+        stages=st.integers(0, 3),
+    )
+    def start(self, threshold: int, joined: int, stages: int) -> None:
+        parameters = configure(N, N, BITS, threshold=threshold, suite="X25519")
+        self.session = session_of(PROTOCOL, parameters)
+        self.parties: dict[int, list[Party]] = {}
+        for party in range(N + 1):
+            self.parties[party] = [self.fresh(party)]
+        self.tell(self.parties[SERVER][0], Begin(APPLICATION))
+        for client in range(1, joined + 1):
+            self.join(client, 0)
+        for _ in range(stages):
+            self.go_through_a_stage(0)
+
+    def fresh(self, party: int) -> Party:
+        source = SystemSource()
+        if party == SERVER:
+            machine = PROTOCOL.server(self.session, source)
+        else:
+            machine = PROTOCOL.client(self.session, party, source, HpkeSealer())
+        return Party(machine, self.session.session_id, self.journal)
+
+    def tell(self, party: Party, message: Received | Local) -> tuple[Envelope, ...]:
+        """The only errors there are; a refusal changes nothing."""
+        before = party.machine.snapshot()
+        try:
+            sent = party.handle(message)
+        except (PeerError, LocalError):
+            assert party.machine.snapshot() == before
+            return ()
+        except ProtocolAborted:
+            assert isinstance(party.machine.state, Aborted)
+            assert party.machine.state.reason
+            return ()
+        self.history += sent
+        self.flying += sent
+        return sent
+
+    def copy_of(self, party: int, pick: int) -> Party:
+        return self.parties[party][pick % len(self.parties[party])]
+
+    # What their own callers do
+
+    @rule(client=CLIENTS, pick=PICK)
+    def join(self, client: int, pick: int) -> None:
+        party = self.copy_of(client, pick)
+        self.tell(party, Join())
+        if Begin in party.machine.accepts:
+            self.tell(party, Begin(APPLICATION))
+
+    @rule(client=CLIENTS, pick=PICK)
+    def contribute(self, client: int, pick: int) -> None:
+        self.attempts += 1
+        values = np.zeros(N, np.uint64)
+        values[client - 1] = 1000 * client + self.attempts
+        if self.tell(self.copy_of(client, pick), Contribute(values)):
+            assert client not in self.offered, "a second vector under the same masks"
+            self.offered[client] = values
+
+    @rule(pick=PICK)
+    def contribute_all(self, pick: int) -> None:
+        for client in range(1, N + 1):
+            self.contribute(client, pick)
+
+    @rule(pick=PICK, patient=st.sampled_from([True] * 15 + [False]))
+    def close_the_stage(self, pick: int, patient: bool) -> None:
+        """Most hosts wait until it is enough; the others find out why they should."""
+        server = self.copy_of(SERVER, pick)
+        missing = len(server.machine.waits_for)
+        if not patient or N - missing >= self.session.parameters.floor:
+            self.tell(server, RoundClosed())
+
+    @rule(pick=PICK)
+    def go_through_a_stage(self, pick: int) -> None:
+        """What an undisturbed driver does; without it few runs would get to the end."""
+        self.deliver_all(pick)
+        self.contribute_all(pick)
+        self.deliver_all(pick)
+        self.close_the_stage(pick, patient=True)
+
+    # What the network does
+
+    @rule(pick=PICK, to=PICK, keep=st.booleans())
+    def deliver(self, pick: int, to: int, keep: bool) -> None:
+        if not self.flying:
+            return
+        at = pick % len(self.flying)
+        envelope = self.flying[at] if keep else self.flying.pop(at)
+        self.hand_over(envelope, to)
+
+    @rule(to=PICK)
+    def deliver_all(self, to: int) -> None:
+        arriving, self.flying = self.flying, []
+        for envelope in arriving:
+            self.hand_over(envelope, to)
+
+    @rule(pick=PICK, to=PICK)
+    def replay(self, pick: int, to: int) -> None:
+        if self.history:
+            self.hand_over(self.history[pick % len(self.history)], to)
+
+    @rule(pick=PICK)
+    def lose(self, pick: int) -> None:
+        if self.flying:
+            del self.flying[pick % len(self.flying)]
+
+    def hand_over(self, envelope: Envelope, pick: int) -> None:
+        party = self.copy_of(envelope.to, pick)
+        self.tell(party, Received(envelope.sender, envelope.data))
+
+    # What happens to the hosts
+
+    @rule(party=st.integers(0, N), resume=MOSTLY)
+    def crash_and_restart(self, party: int, resume: bool) -> None:
+        """Without `resume` the new copy does not know that it has a past: the journal does."""
+        self.parties[party] = [self.restarted(party, resume)]
+
+    @rule(party=st.integers(0, N), resume=MOSTLY)
+    def fork(self, party: int, resume: bool) -> None:
+        if len(self.parties[party]) < 3:
+            self.parties[party].append(self.restarted(party, resume))
+
+    def restarted(self, party: int, resume: bool) -> Party:
+        new = self.fresh(party)
+        if resume:
+            resent = new.resume()
+            assert set(resent) <= set(self.history)
+            self.flying += resent
+        if Begin in new.machine.accepts:
+            self.tell(new, Begin(APPLICATION))
+        return new
+
+    def teardown(self) -> None:
+        """The world calms down: what was lost is resent, and the session may end."""
+        for _ in range(4):
+            for party in range(N + 1):
+                stored = self.journal.latest(self.session.session_id, party)
+                self.flying += stored.outbox if stored else ()
+            self.go_through_a_stage(len(self.parties[SERVER]) - 1)
+        self.no_claim_is_granted_twice()
+        self.nobody_says_two_different_things()
+        self.nobody_reveals_both_shares_of_anyone()
+        self.a_result_is_the_exact_sum()
+        for party in self.parties[SERVER]:
+            event(f"a server at stage {party.machine.state.stage}")
+
+    # What must always hold
+
+    @invariant()
+    def no_claim_is_granted_twice(self) -> None:
+        claims = [claim[:3] for claim in self.journal.granted]
+        assert len(claims) == len(set(claims))
+
+    @invariant()
+    def nobody_says_two_different_things(self) -> None:
+        said: dict[tuple[int, int, str], bytes] = {}
+        for e in self.history:
+            assert said.setdefault((e.sender, e.to, e.stage), e.data) == e.data
+
+    @invariant()
+    def nobody_reveals_both_shares_of_anyone(self) -> None:
+        """Neither one holder, nor all holders together: U3 is fixed once."""
+        revealed: dict[int, set[str]] = defaultdict(set)
+        for e in self.history:
+            if e.sender != SERVER and e.stage == "unmask":
+                answer = decode(e.data, UnmaskAnswer)
+                for share in answer.survivors:
+                    revealed[share.of].add("self")
+                for share in answer.dropped:
+                    revealed[share.of].add("mask")
+        assert all(len(kinds) == 1 for kinds in revealed.values())
+
+    @invariant()
+    def a_result_is_the_exact_sum(self) -> None:
+        for party in getattr(self, "parties", {}).get(SERVER, ()):
+            machine = party.machine
+            if not machine.finished or isinstance(machine.state, Aborted):
+                continue
+            result = machine.result
+            expected = sum(self.offered[client] for client in result.contributors)
+            assert result.total.tolist() == (expected % 2**BITS).tolist()
+            assert len(result.contributors) >= self.session.parameters.floor
+            assert result.bad_answers == ()
+            event(f"a sum of {len(result.contributors)}")
+
+
+TestWorld = World.TestCase
+TestWorld.settings = examples(4)
