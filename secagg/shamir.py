@@ -4,9 +4,14 @@ A secret is nine 30-bit limbs, little-endian (the last has 16 bits); each limb i
 its own uniform polynomial of degree t - 1 over GF(2^31 - 1). Many secrets are shared at the
 same points in one call, and many reconstructed with one Lagrange basis. A share travels as
 36 bytes: nine little-endian 32-bit limbs, each below the prime.
+
+The arithmetic is compiled where numba is (`secagg.kernels.shamir`), and NumPy elsewhere.
 """
 
+import operator
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +23,12 @@ LIMBS = 9
 LIMB_BITS = 30
 SECRET_BYTES = 32
 SHARE_BYTES = 4 * LIMBS
-_BIT = np.arange(LIMB_BITS, dtype=np.uint64)
 
 Limbs = field.Elements
+
+_LIMB = np.uint64(2**LIMB_BITS - 1)
+_SHIFTS = np.arange(0, 2 * LIMBS, 2, dtype=np.uint64)  # limb i begins 2i bits before word i
+_TOP = np.array([2**LIMB_BITS] * (LIMBS - 1) + [2**16], np.uint64)
 
 
 def deal(
@@ -32,66 +40,117 @@ def deal(
     a secret give it back and fewer say nothing, 1 <= threshold <= len(points); coins: a
     stream that is used for nothing else. Raises LocalError.
     """
-    _check_points(points)
+    x = _checked_points(points)
     if not 1 <= threshold <= len(points):
         raise LocalError(f"threshold {threshold} with {len(points)} points")
-    limbs = np.concatenate([_split(secret) for secret in secrets])
-    coefficients = field.uniform((threshold - 1) * limbs.size, coins).reshape(-1, limbs.size)
-    shares = _evaluate(limbs, coefficients, np.array(points, np.uint64)).astype("<u4")
-    return [[row.tobytes() for row in at.reshape(-1, LIMBS)] for at in shares]
+    limbs = _split(secrets).ravel()
+    coefficients = field.uniform((threshold - 1) * limbs.size, coins)
+    raw = _evaluate(limbs, coefficients.reshape(threshold - 1, limbs.size), x).tobytes()
+    shares = [raw[at : at + SHARE_BYTES] for at in range(0, len(raw), SHARE_BYTES)]
+    of_point = len(secrets)
+    return [shares[at * of_point : (at + 1) * of_point] for at in range(len(points))]
 
 
 def reconstruct(points: Sequence[int], shares: Sequence[Sequence[bytes]]) -> list[bytes]:
     """The secrets whose shares at `points` are given: `shares[secret][point]`.
 
     Exactly as many points as the threshold. Raises DecodeError where a share is malformed or
-    the shares do not lie on polynomials of a 32-byte secret, LocalError for bad points.
+    the shares do not lie on polynomials of a 32-byte secret, LocalError for bad points or
+    another number of shares.
     """
-    _check_points(points)
+    x = _checked_points(points)
     if not shares:
         return []
-    values = np.stack([np.stack([parse_share(s) for s in of]) for of in shares])
-    basis = field.lagrange_at_zero(points)
-    limbs = field.weighted_sum(values, basis)
-    return [_join(row) for row in limbs]
+    if not x.size or any(len(of) != x.size for of in shares):
+        raise LocalError(f"one share of each secret for each point, {x.size}, and at least one")
+    raw = b"".join([_joined(of) for of in shares])
+    return _join(_interpolate(x, np.frombuffer(raw, "<u4").reshape(len(shares), x.size, LIMBS)))
 
 
 def parse_share(share: bytes) -> Limbs:
     """The nine limbs of a share. Raises DecodeError for a wrong length or a limb >= p."""
-    if len(share) != SHARE_BYTES:
-        raise DecodeError(f"a share has {SHARE_BYTES} bytes")
-    limbs = np.frombuffer(share, "<u4").astype(np.uint64)
-    if np.any(limbs >= PRIME):
-        raise DecodeError("a share has a limb that is not below the prime")
-    return limbs
+    limbs = np.frombuffer(_joined([share]), "<u4")
+    _check_limbs(int(limbs.max()))
+    return limbs.astype(np.uint64)
 
 
-def _check_points(points: Sequence[int]) -> None:
-    if len(set(points)) != len(points) or not all(0 < x < PRIME for x in points):
+@cache
+def _compiled() -> Any:
+    """The compiled kernels, or None where they cannot be used. Imports numba when called."""
+    try:
+        from secagg.kernels import shamir  # noqa: PLC0415
+    except ImportError:
+        return None
+    return shamir if shamir.compiles() else None
+
+
+def _checked_points(points: Sequence[int]) -> Limbs:
+    try:
+        whole = [operator.index(x) for x in points]
+    except TypeError:
+        raise LocalError("points are whole numbers") from None
+    if len(set(whole)) != len(whole) or not all(0 < x < PRIME for x in whole):
         raise LocalError("points must be distinct and between 1 and the prime")
+    return np.array(whole, np.uint64)
 
 
-def _split(secret: bytes) -> Limbs:
-    if len(secret) != SECRET_BYTES:
+def _joined(shares: Sequence[bytes]) -> bytes:
+    """These shares one after the other, their lengths checked while they are in the cache."""
+    if set(map(len, shares)) - {SHARE_BYTES}:
+        raise DecodeError(f"a share has {SHARE_BYTES} bytes")
+    return b"".join(shares)
+
+
+def _check_limbs(highest: int) -> None:
+    if highest >= PRIME:
+        raise DecodeError("a share has a limb that is not below the prime")
+
+
+def _split(secrets: Sequence[bytes]) -> Limbs:
+    """The limbs of each secret, (secrets, LIMBS): limb i is what words i - 1 and i have of it."""
+    if any(len(secret) != SECRET_BYTES for secret in secrets):
         raise LocalError(f"a secret has {SECRET_BYTES} bytes")
-    bits = np.zeros(LIMBS * LIMB_BITS, np.uint64)
-    bits[: 8 * SECRET_BYTES] = np.unpackbits(np.frombuffer(secret, np.uint8), bitorder="little")
-    limbs: Limbs = (bits.reshape(LIMBS, LIMB_BITS) << _BIT).sum(axis=1, dtype=np.uint64)
+    words = np.zeros((len(secrets), LIMBS + 1), np.uint64)
+    words[:, 1:-1] = np.frombuffer(b"".join(secrets), "<u4").reshape(-1, LIMBS - 1)
+    below, above = words[:, :-1] >> (np.uint64(32) - _SHIFTS), words[:, 1:] << _SHIFTS
+    limbs: Limbs = (below | above) & _LIMB
     return limbs
 
 
-def _join(limbs: Limbs) -> bytes:
-    bits = (limbs[:, None] >> np.arange(31, dtype=np.uint64)) & np.uint64(1)
-    flat = bits[:, :LIMB_BITS].ravel().astype(np.uint8)
-    if np.any(bits[:, LIMB_BITS]) or np.any(flat[8 * SECRET_BYTES :]):
+def _join(limbs: Limbs) -> list[bytes]:
+    """The inverse of `_split`. Raises DecodeError for limbs that no secret has."""
+    if np.any(limbs >= _TOP):
         raise DecodeError("the shares are not those of one 32-byte secret")
-    return np.packbits(flat[: 8 * SECRET_BYTES], bitorder="little").tobytes()
+    below, above = limbs[:, :-1] >> _SHIFTS[:-1], limbs[:, 1:] << (LIMB_BITS - _SHIFTS[:-1])
+    raw = (below | above).astype("<u4").tobytes()  # without the bits above the 32nd
+    return [raw[at : at + SECRET_BYTES] for at in range(0, len(raw), SECRET_BYTES)]
 
 
-def _evaluate(constant: Limbs, coefficients: Limbs, points: Limbs) -> Limbs:
-    """Horner's rule: the value of every polynomial at every point, (points, limbs)."""
+def _evaluate(constant: Limbs, coefficients: Limbs, points: Limbs) -> Any:
+    """The value of every polynomial at every point, (points, limbs), as 32-bit words."""
+    if (compiled := _compiled()) is None:
+        return _evaluate_numpy(constant, coefficients, points).astype("<u4")
+    out = np.empty((points.size, constant.size), np.uint32)
+    compiled.evaluate(constant, coefficients, points, out)
+    return out
+
+
+def _evaluate_numpy(constant: Limbs, coefficients: Limbs, points: Limbs) -> Limbs:
+    """Reference: Horner's rule, the first coefficient being that of the highest power."""
     x = points[:, None]
     value = np.zeros((len(points), constant.size), np.uint64)
     for coefficient in coefficients:
         value = field.reduce((value + coefficient) * x)
     return field.reduce(value + constant)
+
+
+def _interpolate(points: Limbs, shares: Any) -> Limbs:
+    """The limbs of each secret from `shares` (secrets, points, limbs), once in range."""
+    if (compiled := _compiled()) is None:
+        _check_limbs(int(shares.max(initial=0)))
+        return field.weighted_sum(shares.astype(np.uint64), field.lagrange_at_zero(points.tolist()))
+    basis = np.empty_like(points)
+    compiled.lagrange(points, basis)
+    out = np.empty((len(shares), LIMBS), np.uint64)
+    _check_limbs(int(compiled.interpolate(shares, basis, out)))
+    return out

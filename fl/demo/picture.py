@@ -19,7 +19,7 @@ from fl.inversion import Match, candidates, closest, one_record_update, psnr
 from fl.models import Vector, build, signature
 from fl.runner.federation import Seen
 from fl.settings import Settings
-from fl.training import train
+from fl.training import configure, train
 from fl.updates import encode_update
 from protocols.base import Session
 from protocols.driver import run
@@ -102,6 +102,7 @@ def expose(seen: Seen, settings: Settings) -> Exposure:
 
 def digits_picture(seed: int, protocol: str = "masking") -> Exposure:
     """The same on images, for the eye: one session of four clients in memory, first round."""
+    configure(threads=1)
     settings = Settings("digits", protocol, "X25519", PICTURE_CLIENTS, rounds=1, seed=abs(seed))
     silos = _silos(settings)
     updates = {who: _trained(settings, silo) for who, silo in silos.items()}

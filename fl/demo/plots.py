@@ -7,9 +7,9 @@ and dark. Text stays text. Importing this imports matplotlib, which takes about 
 import io
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fl.demo.picture import RECOVERED, Exposure, Reading, Scores
+from fl.demo.picture import RECOVERED, Exposure, Scores
 from fl.demo.result import DemoResult, Round
 
 INK, MUTED, LINE, CARD = "#010101", "#020202", "#030303", "#040404"
@@ -30,7 +30,7 @@ _VARIABLES = {
     **dict(zip((SECURE, PLAIN, ALONE, BAD), ("secure", "plain", "alone", "bad"), strict=True)),
     **{colour: f"stage-{i}" for i, colour in enumerate(STAGES)},
 }
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -116,7 +116,13 @@ def _mark_losses(axes: Any, rounds: Sequence[Round]) -> None:
     aborted = [each.round for each in rounds if each.aborted]
     for marks, marker, label in ((lossy, "v", "clients dropped"), (aborted, "X", "no sum")):
         if marks:
-            shape: dict[str, Any] = {"marker": marker, "ms": 6, "mec": CARD, "mew": 0.5, "ls": "none"}
+            shape: dict[str, Any] = {
+                "marker": marker,
+                "ms": 6,
+                "mec": CARD,
+                "mew": 0.5,
+                "ls": "none",
+            }
             axes.plot(marks, [y] * len(marks), color=BAD, label=label, **shape)
 
 
@@ -258,10 +264,8 @@ def _palette(name: str) -> Colormap:
 
 
 def _image(table: Array, palette: Colormap, *, centre: bool = False) -> str:
-    file = io.BytesIO()
-    imsave(
-        file, palette(_stretched(table, centre=centre)), format="png", metadata={"Software": None}
-    )
+    file, silent = io.BytesIO(), cast(dict[str, str], {"Software": None})
+    imsave(file, palette(_stretched(table, centre=centre)), format="png", metadata=silent)
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
@@ -278,56 +282,61 @@ def _stretched(table: Array, *, centre: bool = False) -> Array:
 
 def picture(exposure: Exposure) -> bytes:
     """The picture that says it all, as PNG: updates left, what they give away right."""
+    count = len(exposure.readings)
     with mpl.rc_context({"font.family": ["DejaVu Sans"], "font.size": 11.0}):
-        count = len(exposure.readings)
-        figure = Figure(figsize=(10, 5.6), facecolor="white")
+        figure = Figure(figsize=(11, 5.6), facecolor="white")
+        space = {"left": 0.02, "right": 0.985, "top": 0.93, "bottom": 0.06, "hspace": 0.55}
         grid = figure.add_gridspec(
-            3, count + 2, width_ratios=(4.2, 0.55, *[1] * count), height_ratios=(1, 1, 1),
-            left=0.02, right=0.985, top=0.9, bottom=0.03, hspace=0.5, wspace=0.12,
-        )  # fmt: skip
-        _draw_rows(figure, grid, exposure)
+            3, count + 2, width_ratios=(4.2, 0.5, *[1] * count), wspace=0.14, **space
+        )
+        _draw_words(figure.add_subplot(grid[0, 0]), exposure)
+        _draw_tiles(figure, grid, 0, exposure)
+        _draw_row(figure, grid, 1, exposure)
+        _draw_row(figure, grid, 2, exposure)
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=160, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
         return file.getvalue()
 
 
-def _draw_rows(figure: Figure, grid: Any, exposure: Exposure) -> None:
-    about = exposure.dataset
-    blank = figure.add_subplot(grid[0, 0])
-    blank.axis("off")
-    said = (
-        f"{about.title}: {len(exposure.scores.clear)} records\nof {exposure.client} never leave it"
-    )
-    blank.text(0, 0.5, said, va="center", fontsize=12)
-    rows: Mapping[int, tuple[Array, str, str]] = {
-        1: (exposure.clear, "an update in clear", "what a gradient inversion makes of it"),
-        2: (exposure.received, f"what the server gets ({exposure.protocol})", "the same inversion"),
-    }
-    _draw_tiles(figure, grid, 0, exposure, "the records")
-    for row, (vector, left, right) in rows.items():
-        axes = figure.add_subplot(grid[row, 0])
-        axes.imshow(_stretched(exposure.layer_of(vector).T, centre=True), "PuOr", aspect="auto")
-        _frame(axes, left)
-        arrow = figure.add_subplot(grid[row, 1])
-        arrow.axis("off")
-        arrow.text(0.5, 0.5, "→", ha="center", va="center", fontsize=20, color="#5b6570")
-        _draw_tiles(figure, grid, row, exposure, right)
+_ROWS = (
+    ("", "{shown} of its records", "#171c21"),
+    ("its update in clear", "what a gradient inversion returns", "#b84700"),
+    ("what the server gets with protocol {protocol}", "what the same inversion returns", "#005f94"),
+)
 
 
-def _draw_tiles(figure: Figure, grid: Any, row: int, exposure: Exposure, title: str) -> None:
+def _draw_words(axes: Any, exposure: Exposure) -> None:
+    axes.axis("off")
+    holds = f"holds {len(exposure.scores.clear)} records"
+    axes.text(0, 0.62, f"{exposure.client} {holds}", fontsize=15, fontweight="bold", va="center")
+    axes.text(0, 0.3, exposure.dataset.title, color="#5a6570", va="center")
+
+
+def _draw_row(figure: Figure, grid: Any, row: int, exposure: Exposure) -> None:
+    vector = exposure.clear if row == 1 else exposure.received
+    axes = figure.add_subplot(grid[row, 0])
+    axes.imshow(_stretched(exposure.layer_of(vector).T, centre=True), "PuOr", aspect="auto")
+    _frame(axes, _ROWS[row][0].format(protocol=exposure.protocol), _ROWS[row][2])
+    arrow = figure.add_subplot(grid[row, 1])
+    arrow.axis("off")
+    arrow.text(0.5, 0.5, "→", ha="center", va="center", fontsize=20, color="#5a6570")
+    _draw_tiles(figure, grid, row, exposure)
+
+
+def _draw_tiles(figure: Figure, grid: Any, row: int, exposure: Exposure) -> None:
     for i, reading in enumerate(exposure.readings):
-        axes = figure.add_subplot(grid[row, i + 2])
-        values = _row_of(reading, row).reshape(exposure.dataset.picture)
-        axes.imshow(_stretched(values), tile_palette(exposure))
-        _frame(axes, title if i == 0 else "")
+        axes = figure.add_subplot(grid[row, i + 2], anchor="N")
+        guess = (None, reading.clear, reading.received)[row]
+        values = reading.record if guess is None else guess.values
+        axes.imshow(_stretched(values.reshape(exposure.dataset.picture)), tile_palette(exposure))
+        title = _ROWS[row][1].format(shown=len(exposure.readings)) if i == 0 else ""
+        _frame(axes, title, _ROWS[row][2])
+        if guess is not None:
+            axes.set_xlabel(f"r = {guess.correlation:.2f}", fontsize=10, color="#5a6570")
 
 
-def _row_of(reading: Reading, row: int) -> Array:
-    return (reading.record, reading.clear.values, reading.received.values)[row]
-
-
-def _frame(axes: Any, title: str) -> None:
+def _frame(axes: Any, title: str, colour: str) -> None:
     axes.set(xticks=[], yticks=[])
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=12, color=colour)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -114,7 +114,7 @@ class Server(Machine):
                 self._suite.public_key(raw)
             except DecodeError as error:
                 raise self.refuse(sender, str(error)) from None
-        if len({*public, *state.owners}) != len(public) + len(state.owners):
+        if public[0] == public[1] or any(raw in state.owners for raw in public):
             raise self.refuse(sender, "a public key that is not its own")
         own = Keys(sender, advert.nonce, *public)
         owners = {**state.owners, **dict.fromkeys(public, sender)}

@@ -99,7 +99,7 @@ def lagrange(points: Any, out: Any) -> None:
 def interpolate(shares: Any, weights: Any, out: Any) -> Any:
     """`out[s, l] = sum_j weights[j] * shares[s, j, l]` mod p; returns the largest share limb.
 
-    `shares` has 32 bits, any of which may be set; `weights` are below p and at most 2^31.
+    `shares` are any 32-bit values, `weights` below p. No sum wraps for up to 2^31 points.
     """
     highest = np.uint32(0)
     for secret in range(shares.shape[0]):

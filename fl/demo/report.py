@@ -1,0 +1,452 @@
+"""The demo's page: one HTML file that loads nothing, and the picture for the README beside it.
+
+Every number on it is read off the result or the exposure. Where there is none (a round that
+was aborted, a score that was not taken) the page says so.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fl.demo.picture import RECOVERED, Array, Exposure, Guess, Reading, digits_picture
+from fl.demo.result import DemoResult, Round
+from protocols.registry import entry
+from secagg.packing import packed_bytes
+
+PAGE, PICTURE = "report.html", "picture.png"
+NOTHING = "–"
+_COLOURS = 6  # the stage colours in the template
+
+
+class Written(NamedTuple):
+    """Where the report and its picture are."""
+
+    report: Path
+    picture: Path
+
+
+class Said(NamedTuple):
+    """A sentence of the first screen; mood is `good`, `bad` or empty."""
+
+    title: str
+    text: str
+    mood: str = ""
+
+
+class Figure(NamedTuple):
+    """A headline number."""
+
+    label: str
+    value: str
+    more: str
+
+
+class Stage(NamedTuple):
+    """A stage's name, its mark and colour in the grid, and how many clients it lost."""
+
+    name: str
+    mark: str
+    colour: int
+    lost: int
+
+
+class Cell(NamedTuple):
+    """One client in one round."""
+
+    round: int
+    style: str
+    mark: str
+    what: str
+
+
+class Tile(NamedTuple):
+    """A small image with what is said below it, line by line."""
+
+    image: str
+    caption: tuple[str, ...] = ()
+    label: str = ""
+
+
+def write_report(
+    result: DemoResult,
+    exposure: Exposure | None,
+    out: Path,
+    *,
+    images: Exposure | None = None,
+    killed: int | None = None,
+    command: str = "",
+) -> Written:
+    """Write `report.html` and `picture.png` into `out`.
+
+    exposure: of a client of this run, None without evidence; images: the same on images, made
+    here unless the run itself was on images; killed: processes that were really killed, where
+    the caller counted; command: what was typed, if it differs from what the result implies.
+    """
+    if images is None and (exposure is None or exposure.dataset.name != "digits"):
+        images = digits_picture(result.seed, result.protocol)
+    exposures = [each for each in (exposure, images) if each is not None]
+    written = Written(out / PAGE, out / PICTURE)
+    written.report.write_text(_page(result, exposure, exposures, killed, command), "utf-8")
+    from fl.demo.plots import picture  # noqa: PLC0415 - matplotlib takes a second to import
+
+    written.picture.write_bytes(picture(exposures[-1]))
+    return written
+
+
+def _page(
+    result: DemoResult,
+    exposure: Exposure | None,
+    exposures: Sequence[Exposure],
+    killed: int | None,
+    command: str,
+) -> str:
+    about, stages = entry(result.protocol), stages_of(result)
+    page: str = _template().render(
+        result=result,
+        title=_title(result),
+        story=[_what_ran(result, killed), _what_was_learned(result), was_exact(result)],
+        figures=list(_figures(result, killed)),
+        panels=[_panel(each, each is exposure) for each in exposures],
+        shown=max((len(each.readings) for each in exposures), default=1),
+        plots=_plots(result, stages),
+        notes=_notes(result),
+        stages=stages,
+        grid=[_grid_row(result, who, stages) for who in range(1, result.clients + 1)],
+        rows=[_row(result, i) for i in range(len(result.rounds))],
+        hidden=about.hides != "nothing",
+        needs=about.needs,
+        summary=about.summary,
+        post_quantum="MLKEM" in result.suite,
+        command=command or implied_command(result),
+    )
+    return page
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("fl.demo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def implied_command(result: DemoResult) -> str:
+    """The command line that runs the same federation with the default script of kills."""
+    suite = f" --suite {result.suite}" if result.suite else ""
+    return (
+        f"secagg demo --data {result.dataset.name} --protocol {result.protocol}{suite} "
+        f"--clients {result.clients} --rounds {len(result.rounds)} --seed {result.seed}"
+    )
+
+
+# The first screen
+
+
+def _title(result: DemoResult) -> str:
+    saw = "all" if entry(result.protocol).hides == "nothing" else "none"
+    return f"{result.clients} clients trained one model. The server saw {saw} of their updates."
+
+
+def _what_ran(result: DemoResult, killed: int | None) -> Said:
+    suite = f" and suite {result.suite}" if result.suite else ""
+    return Said(
+        "What was run",
+        f"{result.clients} processes, each alone with its records, trained a model of "
+        f"{result.model_parameters:,} parameters on {result.dataset.name} over "
+        f"{_many(len(result.rounds), 'round')} with protocol {result.protocol}{suite}; "
+        f"{_losses(result, killed)}.",
+    )
+
+
+def _losses(result: DemoResult, killed: int | None) -> str:
+    if killed is not None:
+        return f"a process was killed {_times(killed)}" if killed else "none was killed"
+    lost = sum(len(each.dropped) for each in result.rounds)
+    return f"a client dropped out {_times(lost)}" if lost else "none dropped out"
+
+
+def _what_was_learned(result: DemoResult) -> Said:
+    about, title = entry(result.protocol), "What the server learned"
+    if about.hides == "nothing":
+        text = f"Every client's update, in clear: protocol {result.protocol} hides nothing"
+        return Said(title, f"{text} and needs {about.needs}.", "bad")
+    return Said(
+        title,
+        "In each round the sum of the updates and who is in it, and no single update, weight or "
+        f"sample count, given {about.needs} (here {result.threshold} of {result.clients}).",
+        "good",
+    )
+
+
+def was_exact(result: DemoResult) -> Said:
+    """Whether every sum was exact, by the auditor's word."""
+    title = "Was the sum exact?"
+    summed = [each for each in result.rounds if _has_sum(each)]
+    wrong = [each for each in summed if each.max_abs_error]
+    unknown = [each for each in summed if each.max_abs_error is None]
+    aborted = [each for each in result.rounds if not _has_sum(each)]
+    without = f" {_rounds(aborted)} gave no sum and left the model as it was." if aborted else ""
+    if not summed:
+        return Said(title, f"No round gave a sum: {result.rounds[0].aborted}.", "bad")
+    if wrong:
+        worst = max(each.max_abs_error or 0 for each in wrong)
+        text = f"No: it was off in {_rounds(wrong).lower()}, by up to {worst} steps.{without}"
+        return Said(title, text, "bad")
+    if unknown:
+        return Said(title, f"Not known: nobody checked {_rounds(unknown).lower()}.{without}")
+    every = f"all {len(summed)} rounds" if len(summed) > 1 else "the only round"
+    where = f"in every one of the {_many(len(summed), 'round')} that gave one" if aborted else every
+    where = where if aborted else f"in {where}"
+    text = f"Yes, {where}: it equals the sum of what the clients in it had encoded, bit for bit."
+    return Said(title, text + without, "" if aborted else "good")
+
+
+def _figures(result: DemoResult, killed: int | None) -> Iterator[Figure]:
+    secure, plain, alone = result.accuracy.secure, result.accuracy.plain, result.accuracy.alone
+    auc = {name: _last(values) for name, values in result.auc.items() if name != "alone"}
+    yield Figure("Accuracy, secure", _share(secure[-1:]), f"AUC {_auc(auc.get('secure'))}")
+    yield Figure("Accuracy, in clear", _share(plain[-1:]), f"AUC {_auc(auc.get('plain'))}")
+    spread = f"{_share([min(alone)])} to {_share([max(alone)])}" if alone else "not taken"
+    yield Figure("Accuracy, alone (mean)", _share(alone), spread)
+    gap = max_gap(result)
+    text = NOTHING if gap is None else f"{gap:.2f} points"
+    yield Figure("Largest |secure − in clear|", text, "over all rounds")
+    sent = mean_bytes(result)
+    vector = packed_bytes(result.model_parameters, result.modulus_bits) / result.model_parameters
+    per = f"{sent / result.model_parameters:.2f} bytes a parameter, {vector:.2f} of them the vector"
+    yield Figure("A client sends a round", f"{sent / 1000:.1f} kB", per)
+    lost = sum(len(each.dropped) for each in result.rounds)
+    label = "Clients dropped" if killed is None else "Processes killed"
+    yield Figure(label, str(lost if killed is None else killed), "over all rounds")
+    lossy = [each for each in result.rounds if each.dropped or not _has_sum(each)]
+    saved = [each for each in lossy if each.max_abs_error == 0]
+    yield Figure(
+        "Rounds with losses",
+        f"{len(saved)} of {len(lossy)}",
+        "ended with the exact sum all the same",
+    )
+
+
+def max_gap(result: DemoResult) -> float | None:
+    """max over the rounds of |secure − in clear|, in percentage points."""
+    pairs = zip(result.accuracy.secure, result.accuracy.plain, strict=False)
+    return max((100 * abs(secure - plain) for secure, plain in pairs), default=None)
+
+
+def mean_bytes(result: DemoResult) -> float:
+    """Bytes that a client in the sum sent in a round, mean over the rounds that have one."""
+    sent = [each.upload_bytes for each in result.rounds if _has_sum(each)]
+    return sum(sent) / len(sent) if sent else 0.0
+
+
+# The pictures
+
+
+def _panel(exposure: Exposure, this_run: bool) -> dict[str, Any]:
+    from fl.demo.plots import heat_map, leakage  # noqa: PLC0415
+
+    hidden = entry(exposure.protocol).hides != "nothing"
+    name = "run" if this_run else "images"
+    single, count = exposure.one_record, len(exposure.scores.clear)
+    shown = _many(len(exposure.readings), "record")
+    verdict = _verdict(exposure)
+    return {
+        "title": f"{'This run' if this_run else 'The same on images'}: {exposure.dataset.title}",
+        "about": _about(exposure, this_run),
+        "client": exposure.client,
+        "shown_of": f"{shown} of {count}, those that its update gives away best. "
+        f"One tile is {exposure.dataset.record}.",
+        "records": [Tile(_tile(exposure, each.record)) for each in exposure.readings],
+        "from_clear": [_guess(exposure, each.clear) for each in exposure.readings],
+        "from_received": [_guess(exposure, each.received) for each in exposure.readings],
+        "heat_clear": heat_map(exposure, exposure.clear),
+        "heat_received": heat_map(exposure, exposure.received),
+        "verdict": verdict.text,
+        "mood": verdict.mood,
+        "leakage": leakage(exposure.scores, name, plain=not hidden),
+        "single": _single(exposure, single),
+        "hidden": hidden,
+        "units": exposure.layer[0],
+        "count": count,
+    }
+
+
+def _about(exposure: Exposure, this_run: bool) -> str:
+    if this_run:
+        return (
+            f"The first round of this run: {exposure.client}, one of {exposure.clients} clients, "
+            f"protocol {exposure.protocol}."
+        )
+    return (
+        f"Not part of the federation above, but a separate small session in memory, for the eye: "
+        f"{exposure.clients} clients train on handwritten digits for one round, "
+        f"protocol {exposure.protocol}."
+    )
+
+
+def _verdict(exposure: Exposure) -> Said:
+    """What the server could recover, by the numbers and not by the protocol's name."""
+    scores = exposure.scores
+    clear, received = (int((each >= RECOVERED).sum()) for each in (scores.clear, scores.received))
+    best, chance = (float(each.max()) for each in (scores.received, scores.chance))
+    text = (
+        f"From the update in clear, {clear} of {len(scores.clear)} records come back with "
+        f"r ≥ {RECOVERED}; the best reaches r = {scores.clear.max():.3f}. "
+        "From what the server got, "
+    )
+    if received or best >= RECOVERED:
+        text += f"{received} come back as well (best r = {best:.3f}): the server saw everything."
+        return Said("", text, "bad")
+    text += f"none: the best is r = {best:.2f}, and uniform noise reaches {chance:.2f}."
+    return Said("", text, "good")
+
+
+def _single(exposure: Exposure, single: Reading) -> list[Tile]:
+    def tile(values: Array, label: str, caption: tuple[str, ...] = ()) -> Tile:
+        return Tile(_tile(exposure, values), caption, label)
+
+    return [
+        tile(single.record, "its record"),
+        tile(single.clear.values, "from the update in clear", _measures(single.clear)),
+        tile(single.received.values, "from what the server got", _measures(single.received)),
+    ]
+
+
+def _guess(exposure: Exposure, guess: Guess) -> Tile:
+    return Tile(_tile(exposure, guess.values), _measures(guess))
+
+
+def _measures(guess: Guess) -> tuple[str, str]:
+    return f"r = {guess.correlation:.2f}", f"{guess.psnr:.0f} dB"
+
+
+def _tile(exposure: Exposure, values: Array) -> str:
+    from fl.demo.plots import tile, tile_palette  # noqa: PLC0415
+
+    return tile(values, exposure.dataset.picture, tile_palette(exposure))
+
+
+# The rounds
+
+
+def stages_of(result: DemoResult) -> list[Stage]:
+    """The stages in order: those of the longest round, then any that only a loss names."""
+    timed = max((list(each.stage_seconds) for each in result.rounds), key=len, default=[])
+    lost = Counter(drop.stage for each in result.rounds for drop in each.dropped)
+    names = timed + [stage for stage in lost if stage not in timed]
+    return [Stage(name, name[:2], i % _COLOURS, lost[name]) for i, name in enumerate(names)]
+
+
+def _grid_row(result: DemoResult, who: int, stages: Sequence[Stage]) -> dict[str, Any]:
+    names = result.dataset.silos
+    name = names[who - 1] if who <= len(names) else f"client {who}"
+    return {"name": name, "cells": [_cell(each, who, stages) for each in result.rounds]}
+
+
+def _cell(each: Round, who: int, stages: Sequence[Stage]) -> Cell:
+    lost = {drop.client: drop.stage for drop in each.dropped}.get(who)
+    stage = next((stage for stage in stages if stage.name == lost), None)
+    there = who in each.uploaded
+    if there and stage:
+        what = f"in the sum, dropped at {stage.name} afterwards"
+        return Cell(each.round, f"in s{stage.colour}", f"● {stage.mark}", what)
+    if there:
+        return Cell(each.round, "in", "●", "in the sum")
+    if stage:
+        return Cell(each.round, f"s{stage.colour}", stage.mark, f"dropped at {stage.name}")
+    return Cell(each.round, "none", NOTHING, "no sum" if each.aborted else "not in the sum")
+
+
+def _row(result: DemoResult, index: int) -> dict[str, str | bool]:
+    each, curves = result.rounds[index], result.accuracy
+    dropped = ", ".join(f"{drop.client} ({drop.stage})" for drop in each.dropped)
+    return {
+        "round": str(each.round),
+        "uploaded": f"{len(each.uploaded)} of {result.clients}",
+        "dropped": f"no sum: {each.aborted}" if each.aborted else dropped or NOTHING,
+        "error": NOTHING if each.max_abs_error is None else str(each.max_abs_error),
+        "wrong": bool(each.max_abs_error),
+        "quantisation": NOTHING if each.quantisation_error is None else _small(each),
+        "clipped": str(each.clipped),
+        "bytes": f"{each.upload_bytes:,.0f}" if _has_sum(each) else NOTHING,
+        "seconds": f"{sum(each.stage_seconds.values()):.2f}",
+        "secure": _share(curves.secure[index : index + 1]),
+        "plain": _share(curves.plain[index : index + 1]),
+    }
+
+
+def _plots(result: DemoResult, stages: Sequence[Stage]) -> dict[str, Any]:
+    from fl.demo import plots  # noqa: PLC0415
+
+    vector = packed_bytes(result.model_parameters, result.modulus_bits)
+    return {
+        "accuracy": plots.accuracy(result),
+        "seconds": plots.seconds(result, [stage.name for stage in stages]),
+        "traffic": plots.traffic(result, vector),
+        "quantisation": plots.quantisation(result),
+    }
+
+
+def _notes(result: DemoResult) -> dict[str, str]:
+    secure, alone = result.accuracy.secure, result.accuracy.alone
+    compared = "Each client alone trains for as many epochs, on its own records only; the band is "
+    compared += "from the worst to the best of them." if alone else "missing: none was trained."
+    if secure and alone:
+        ahead = 100 * (secure[-1] - float(np.mean(alone)))
+        compared += f" At the end the federation is {ahead:+.1f} points from their mean."
+    return {
+        "accuracy": compared,
+        "seconds": "Upload contains the local training, and in a demo the training of the "
+        "baseline in clear as well. The first round also loads compiled code.",
+        "traffic": f"Packed to {result.modulus_bits} bits a coordinate, the vector is as large as "
+        "plain float32. The rest grows with the neighbours and not with the model.",
+        "quantisation": "The mean the server gets against the mean of the clipped updates, largest "
+        "coordinate: rounding to fixed point is all that separates secure from clear.",
+        "clients": f"A round ends with a sum while {result.threshold} of {result.clients} clients "
+        "are left. Rounds run from left to right.",
+    }
+
+
+# Words
+
+
+def _has_sum(each: Round) -> bool:
+    return bool(each.uploaded) and not each.aborted
+
+
+def _rounds(rounds: Sequence[Round]) -> str:
+    numbers = ", ".join(str(each.round) for each in rounds)
+    return f"Round {numbers}" if len(rounds) == 1 else f"Rounds {numbers}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _share(values: Sequence[float]) -> str:
+    return f"{100 * float(np.mean(values)):.1f} %" if len(values) else NOTHING
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return values[-1] if values else None
+
+
+def _auc(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def _small(each: Round) -> str:
+    from fl.demo.plots import scientific  # noqa: PLC0415
+
+    return scientific(each.quantisation_error or 0.0)
