@@ -3,10 +3,14 @@
 The driver plays the network and the clock: it delivers what machines return, closes a stage
 when everything that will arrive has arrived, and does to messages and parties whatever its
 script says. Tests, benchmarks and simulations read their figures off the very thing that ran.
+
+A reply reaches the server as soon as it is sent, so at most one upload is in memory at a time
+where nothing is recorded: thousands of clients fit.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -26,7 +30,7 @@ from protocols.base import (
     RoundClosed,
     Session,
 )
-from protocols.journal import MemoryJournal, Party
+from protocols.journal import Journal, MemoryJournal, Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
 from secagg.rng import RandomSource
 from secagg.seal import HpkeSealer, Sealer
@@ -58,20 +62,24 @@ Script = Mapping[tuple[int, str], Fault]
 class Outcome:
     """How a session ended: a result or an abort, every refusal, and every byte sent.
 
-    errors: (party that refused, error); transcript: envelopes in the order of sending.
+    errors: (party that refused, error); transcript: envelopes in the order of sending, empty
+    where nothing was recorded. sizes: bytes by (sender, recipient, stage); seconds: what a
+    party worked on each stage, by (party, stage), where the driver was given a clock.
     """
 
     result: Result | None
     abort: ProtocolAborted | None
     errors: tuple[tuple[int, SecaggError], ...]
     transcript: tuple[Envelope, ...]
+    sizes: Mapping[tuple[int, int, str], int] = field(default_factory=dict)
+    seconds: Mapping[tuple[int, str], float] = field(default_factory=dict)
 
     def bytes_by_stage(self, sender: int) -> dict[str, int]:
         """What `sender` sent in each stage, in bytes."""
         count: dict[str, int] = defaultdict(int)
-        for envelope in self.transcript:
-            if envelope.sender == sender:
-                count[envelope.stage] += len(envelope.data)
+        for (party, _to, stage), size in self.sizes.items():
+            if party == sender:
+                count[stage] += size
         return dict(count)
 
 
@@ -84,9 +92,27 @@ def run(
     application: bytes = bytes(32),
     faults: Script | None = None,
     sealer: Sealer | None = None,
+    options: "Options | None" = None,
 ) -> Outcome:
     """One session over `inputs` (client -> vector); clients without an input never join."""
-    return Simulation(protocol, session, inputs, source, application, faults, sealer).run()
+    return Simulation(
+        protocol, session, inputs, source, application, faults, sealer, options=options
+    ).run()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a session is watched.
+
+    record: keep every envelope, or only its size; progress: told of each client that has
+    acted in a stage, (stage, client); clock: seconds, to time each party's work with; journal:
+    of all parties, `MemoryJournal` where None.
+    """
+
+    record: bool = True
+    progress: Callable[[str, int], None] | None = None
+    clock: Callable[[], float] | None = None
+    journal: Journal | None = None
 
 
 @dataclass
@@ -102,15 +128,20 @@ class Simulation:
     sealer: Sealer | None = None
     errors: list[tuple[int, SecaggError]] = field(default_factory=list)
     transcript: list[Envelope] = field(default_factory=list)
+    options: Options | None = None
 
     def __post_init__(self) -> None:
-        self.journal = MemoryJournal()
+        self._options = self.options or Options()
+        self.journal: Journal = self._options.journal or MemoryJournal()
         self.sealer = self.sealer or HpkeSealer()
         self.server = Party(self._new_server(), self.session.session_id, self.journal)
         self.server.handle(Begin(self.application))
         self.clients = {me: self._new_client(me) for me in self.inputs}
+        self.sizes: dict[tuple[int, int, str], int] = defaultdict(int)
+        self.seconds: dict[tuple[int, str], float] = defaultdict(float)
         self._late: list[Envelope] = []
         self._requests: list[Envelope] = []
+        self._replayed: dict[int, Envelope] = {}
         self.abort: ProtocolAborted | None = None
 
     def run(self) -> Outcome:
@@ -120,32 +151,67 @@ class Simulation:
             if self.abort:
                 break
         result = None if self.abort else self.server.machine.result
-        return Outcome(result, self.abort, tuple(self.errors), tuple(self.transcript))
+        return Outcome(
+            result,
+            self.abort,
+            tuple(self.errors),
+            tuple(self.transcript),
+            dict(self.sizes),
+            dict(self.seconds),
+        )
 
     def step(self, stage: str) -> None:
         """Everything that happens in `stage`, up to the server closing it."""
-        self._deliver_to_server(self._late)
-        replies = self._replies(stage)
-        self._late = [e for e in replies if self._fault(e.sender, stage) is Fault.DELAY]
-        last = [e for e in replies if self._fault(e.sender, stage) is Fault.LAST]
-        prompt = [e for e in replies if e not in self._late and e not in last]
-        self._deliver_to_server(prompt + last)
+        with self._timed(SERVER, stage):
+            self._deliver_to_server(self._late)
+        self._late, last = [], []
+        requests, self._requests = {e.to: e for e in self._requests}, []
+        for me in list(self.clients):
+            request = requests.pop(me, None)
+            if request is None and stage != self.protocol.stages[0]:
+                continue
+            replies = self._client_stage(me, stage, request)
+            match self._fault(me, stage):
+                case Fault.DELAY:
+                    self._late += replies
+                case Fault.LAST:
+                    last += replies
+                case _:
+                    self._take(stage, replies)
+            if self._options.progress:
+                self._options.progress(stage, me)
+        self._take(stage, last)
+        self._close(stage)
+
+    def _take(self, stage: str, replies: Iterable[Envelope]) -> None:
+        with self._timed(SERVER, stage):
+            self._deliver_to_server(replies)
+
+    def _close(self, stage: str) -> None:
         try:
-            self._requests = list(self.server.handle(RoundClosed()))
+            with self._timed(SERVER, stage):
+                self._requests = list(self.server.handle(RoundClosed()))
         except ProtocolAborted as abort:
             self.abort = abort
             self._requests = []
-        self.transcript += self._requests
+        self._sent(self._requests)
 
-    def _replies(self, stage: str) -> list[Envelope]:
-        """What reaches the server, or would if it were not late."""
-        replies: list[Envelope] = []
-        requests = {e.to: e for e in self._requests}
-        first = stage == self.protocol.stages[0]
-        for me in list(self.clients):
-            if first or me in requests:
-                replies += self._client_stage(me, stage, requests.get(me))
-        return replies
+    def _sent(self, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            self.sizes[envelope.sender, envelope.to, envelope.stage] += len(envelope.data)
+        if self._options.record:
+            self.transcript += envelopes
+
+    @contextmanager
+    def _timed(self, party: int, stage: str) -> Iterator[None]:
+        """Adds what happens within to the seconds of this party, if there is a clock."""
+        clock = self._options.clock
+        began = clock() if clock else 0.0
+        try:
+            yield
+        finally:
+            if clock:
+                self.seconds[party, stage] += clock() - began
 
     def _client_stage(self, me: int, stage: str, request: Envelope | None) -> list[Envelope]:
         fault = self._fault(me, stage)
@@ -155,9 +221,12 @@ class Simulation:
             return []
         if fault is Fault.CRASH_BEFORE:
             self._restart(me)
-        before = [e for e in self.transcript if e.sender == me][-1:]
-        sent = self._advance(me, request)
-        self.transcript += sent
+        before = [self._replayed[me]] if me in self._replayed else []
+        with self._timed(me, stage):
+            sent = self._advance(me, request)
+        self._sent(sent)
+        if sent and Fault.REPLAY in (self.faults or {}).values():
+            self._replayed[me] = sent[-1]
         if fault is Fault.CRASH_AFTER:
             sent = list(self._restart(me))
         if fault is Fault.VANISH_AFTER:

@@ -2,7 +2,8 @@
 
 MessagePack through msgspec, with typed structs. A decoder refuses unknown types, missing or
 additional fields, values out of their range, leftovers, and every encoding that is not the
-one that `encode` produces; so hashing the bytes is hashing the value.
+one that `encode` produces; so hashing the bytes is hashing the value. (Maps alone may order
+their keys freely, so no message has one.)
 """
 
 from typing import Annotated, Any, TypeVar
@@ -57,4 +58,5 @@ def decode(data: bytes, kind: type[T]) -> T:
 def _reason(error: Exception) -> str:
     """What the decoder says, unless it quotes what the peer sent."""
     text = str(error)
-    return "an unknown kind of message" if text.startswith("Invalid value") else text
+    quotes = text.startswith("Invalid") or "unknown field" in text
+    return "an unknown kind of message or value" if quotes else text

@@ -59,6 +59,9 @@ class PeerError(ProtocolError):
         self.stage = stage
         self.expected = expected
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.reason, vars(self).copy())
+
 
 class ProtocolAborted(ProtocolError):  # noqa: N818 - the outcome, in the papers' word
     """The protocol cannot finish safely; `blame` names the parties at fault, if any are."""
@@ -71,3 +74,12 @@ class ProtocolAborted(ProtocolError):  # noqa: N818 - the outcome, in the papers
         self.blame = tuple(sorted(blame))
         named = f" (parties {', '.join(map(str, self.blame))})" if self.blame else ""
         super().__init__(f"aborted at stage {stage}: {reason}{named}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.reason, vars(self).copy())
+
+
+def _rebuild(kind: type, reason: str, named: dict[str, object]) -> SecaggError:
+    """Between processes, an exception's keyword arguments have to be carried by hand."""
+    error: SecaggError = kind(reason, **{k: v for k, v in named.items() if k != "reason"})
+    return error

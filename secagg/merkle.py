@@ -1,29 +1,34 @@
 """A Merkle tree over public byte strings, shaped as in RFC 9162, section 2.1.
 
-Leaves and inner nodes are hashed under different labels, and the verifier is told the size
-of the tree, so a proof stands for one position of one list.
+Leaves, inner nodes and the root are hashed under different labels, and the root contains the
+number of leaves, so a proof stands for one position of one list.
 """
 
 from collections.abc import Sequence
 
+from secagg.errors import LocalError
 from secagg.kdf import digest
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """The 32-byte root of `leaves`, at least one, in order."""
+    """The 32-byte root of `leaves`, at least one, in order. Raises LocalError for none."""
+    if not leaves:
+        raise LocalError("a Merkle tree has at least one leaf")
     level = [_leaf(data) for data in leaves]
     while len(level) > 1:
         level = _parents(level)
-    return level[0]
+    return _root(len(leaves), level[0])
 
 
 def proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The siblings on the way from leaf `index` up to the root, lowest first."""
+    """The siblings on the way from leaf `index` up, lowest first. Or LocalError."""
     return proofs(leaves, [index])[0]
 
 
 def proofs(leaves: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes, ...]]:
     """The proofs of several leaves of the same tree: the tree is hashed once."""
+    if not all(0 <= index < len(leaves) for index in indices):
+        raise LocalError(f"a proof is of one of the {len(leaves)} leaves")
     levels = [[_leaf(data) for data in leaves]]
     while len(levels[-1]) > 1:
         levels.append(_parents(levels[-1]))
@@ -32,16 +37,16 @@ def proofs(leaves: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes,
 
 def verify(top: bytes, leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bool:
     """Whether `leaf` stands at `index` of the list of `size` leaves whose root is `top`."""
-    if not 0 <= index < size:
+    if not 0 <= index < size < 2**63:
         return False
-    node, siblings = _leaf(leaf), list(path)
-    while size > 1:
-        if index ^ 1 < size:
+    node, siblings, width = _leaf(leaf), list(path), size
+    while width > 1:
+        if index ^ 1 < width:
             if not siblings:
                 return False
             node = _node(index, node, siblings.pop(0))
-        index, size = index // 2, (size + 1) // 2
-    return not siblings and node == top
+        index, width = index // 2, (width + 1) // 2
+    return not siblings and _root(size, node) == top
 
 
 def _path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
@@ -56,6 +61,10 @@ def _path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
 def _parents(level: Sequence[bytes]) -> list[bytes]:
     pairs = [_node(0, *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
     return pairs + list(level[len(level) & ~1 :])
+
+
+def _root(size: int, node: bytes) -> bytes:
+    return digest("merkle root", size, node)
 
 
 def _leaf(data: bytes) -> bytes:

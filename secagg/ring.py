@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import packing, prg
-from secagg.errors import LocalError
+from secagg.errors import DecodeError, LocalError
 
 MAX_BITS = 64
 
 
 def word(bits: int) -> type[np.uint32] | type[np.uint64]:
-    """The machine word that holds one value of k bits."""
+    """The machine word that holds one value of k bits. Raises LocalError out of 1..64."""
+    if not 1 <= bits <= MAX_BITS:
+        raise LocalError(f"a modulus has 1 to {MAX_BITS} bits, not {bits}")
     return np.uint32 if bits <= 32 else np.uint64
 
 
@@ -48,11 +50,12 @@ class RingVector:
     @classmethod
     def of(cls, bits: int, values: NDArray[np.unsignedinteger[Any]]) -> "RingVector":
         """A copy of `values`: one-dimensional, unsigned, each below 2^bits. Or LocalError."""
+        kind = word(bits)
         if not isinstance(values, np.ndarray) or values.dtype.kind != "u" or values.ndim != 1:
             raise LocalError("a vector is a one-dimensional array of unsigned integers")
         if values.size and int(values.max()) >> bits:
             raise LocalError(f"a value does not fit in {bits} bits")
-        return cls(bits, values.astype(word(bits)))
+        return cls(bits, values.astype(kind))
 
     def add_masks(self, streams: Sequence[prg.StreamKey], signs: Sequence[int]) -> None:
         """Add or subtract each stream, in place."""
@@ -75,10 +78,13 @@ class RingVector:
 
     def to_state(self) -> tuple[int, bytes]:
         """What a store keeps."""
-        return self.bits, self._words.tobytes()
+        return self.bits, self._words.astype(self._words.dtype.newbyteorder("<")).tobytes()
 
     @classmethod
     def from_state(cls, bits: int, raw: bytes) -> "RingVector":
-        """The inverse of `to_state`."""
-        words: Any = np.frombuffer(raw, word(bits)).copy()
+        """The inverse of `to_state`. Raises DecodeError for no whole number of words."""
+        little = np.dtype(word(bits)).newbyteorder("<")
+        if len(raw) % little.itemsize:
+            raise DecodeError("a stored vector is not a whole number of words")
+        words: Any = np.frombuffer(raw, little).astype(word(bits))
         return cls(bits, words)

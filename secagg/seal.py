@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite as Hpke,
 )
 
-from secagg.errors import DecodeError, ParameterError
+from secagg.errors import DecodeError, LocalError, ParameterError
 
 TAG_BYTES = 16
 _X25519_BYTES = 32
@@ -78,9 +78,9 @@ class Suite:
     _public: Callable[[bytes], Any] = field(repr=False, compare=False)
 
     def key_pair(self, seed: bytes) -> KeyPair:
-        """The key pair that a uniform seed of `seed_bytes` bytes stands for."""
+        """The key pair that a uniform seed of `seed_bytes` bytes stands for. Or LocalError."""
         if len(seed) != self.seed_bytes:
-            raise ValueError(f"{self.name} needs {self.seed_bytes} bytes of seed")
+            raise LocalError(f"{self.name} needs {self.seed_bytes} bytes of seed")
         raw, private = self._private(seed)
         return KeyPair(self.public_key(raw), private)
 

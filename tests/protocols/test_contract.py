@@ -18,6 +18,7 @@ from protocols.base import (
     Contribute,
     Join,
     Local,
+    Machine,
     Received,
     Session,
     Terminal,
@@ -197,7 +198,10 @@ def test_the_table_is_well_formed(variant: Variant) -> None:
     session = session_of(variant.protocol, parameters)
     client = variant.protocol.client(session, 1, SystemSource(), HpkeSealer())
     server = variant.protocol.server(session, SystemSource())
+    assert (client.me, server.me) == (1, SERVER)
+    assert client.role != server.role
     for machine in (client, server):
+        assert isinstance(machine, Machine)
         states = _states(type(machine))
         tags = [state.__struct_config__.tag for state in states]
         assert len(set(tags)) == len(tags)

@@ -118,7 +118,6 @@ def test_aborted_takes_any_iterable() -> None:
     assert ProtocolAborted("r", stage="s", blame=(u for u in (3, 1, 2))).blame == (1, 2, 3)
 
 
-@pytest.mark.xfail(reason="keyword-only arguments are lost between processes", strict=True)
 @pytest.mark.parametrize("make", [peer_error, aborted])
 def test_errors_survive_the_way_between_processes(make: type[SecaggError]) -> None:
     error = make()

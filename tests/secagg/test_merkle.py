@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import merkle
+from secagg.errors import LocalError
 from secagg.kdf import digest, label
 
 VECTORS = reference.load("merkle")
@@ -87,7 +88,7 @@ def test_an_inner_node_is_not_a_leaf() -> None:
     left = digest("merkle node", *hashes[:2])
     right = digest("merkle node", *hashes[2:])
     top = merkle.root(leaves)
-    assert top == digest("merkle node", left, right)
+    assert top == digest("merkle root", 4, digest("merkle node", left, right))
     for forged in (hashes[0] + hashes[1], label("merkle node", *hashes[:2]), left):
         assert not merkle.verify(top, forged, 0, 2, [right])
         assert merkle.root([forged, hashes[2] + hashes[3]]) != top
@@ -95,8 +96,9 @@ def test_an_inner_node_is_not_a_leaf() -> None:
 
 def test_the_leaf_is_not_its_hash() -> None:
     leaf = digest("merkle leaf", b"leaf")
-    assert merkle.root([b"leaf"]) == leaf
-    assert not merkle.verify(leaf, leaf, 0, 1, [])
+    top = digest("merkle root", 1, leaf)
+    assert merkle.root([b"leaf"]) == top
+    assert not merkle.verify(top, leaf, 0, 1, [])
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 7, 8, 31, 32, 40])
@@ -108,7 +110,6 @@ def test_another_depth_is_refused(size: int) -> None:
         assert not merkle.verify(top, leaves[0], 0, claimed, path)
 
 
-@pytest.mark.xfail(reason="the root does not contain the size of the tree", strict=True)
 def test_another_size_is_refused() -> None:
     leaves = reference.merkle_leaves(3)
     top = merkle.root(leaves)
@@ -152,7 +153,6 @@ def test_proofs_of_several_indices_in_any_order() -> None:
     assert merkle.proofs(leaves, []) == []
 
 
-@pytest.mark.xfail(reason="a position outside the list gets the proof of another one", strict=True)
 @pytest.mark.parametrize("index", [-1, 5, 6, 100])
 def test_a_position_outside_the_list_has_no_proof(index: int) -> None:
     try:
@@ -163,5 +163,5 @@ def test_a_position_outside_the_list_has_no_proof(index: int) -> None:
 
 
 def test_an_empty_list_has_no_root() -> None:
-    with pytest.raises(IndexError):
+    with pytest.raises(LocalError):
         merkle.root([])

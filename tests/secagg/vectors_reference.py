@@ -171,12 +171,17 @@ def largest_power_below(n: int) -> int:
     return 1 << (n - 1).bit_length() - 1
 
 
-def merkle_root(leaves: Sequence[bytes]) -> bytes:
+def merkle_hash(leaves: Sequence[bytes]) -> bytes:
     """MTH of section 2.1.1."""
     if len(leaves) == 1:
         return digest("merkle leaf", leaves[0])
     k = largest_power_below(len(leaves))
-    return digest("merkle node", merkle_root(leaves[:k]), merkle_root(leaves[k:]))
+    return digest("merkle node", merkle_hash(leaves[:k]), merkle_hash(leaves[k:]))
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """The hash of the tree, under the number of its leaves."""
+    return digest("merkle root", len(leaves), merkle_hash(leaves))
 
 
 def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
@@ -185,8 +190,8 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
         return []
     k = largest_power_below(len(leaves))
     if index < k:
-        return [*merkle_path(leaves[:k], index), merkle_root(leaves[k:])]
-    return [*merkle_path(leaves[k:], index - k), merkle_root(leaves[:k])]
+        return [*merkle_path(leaves[:k], index), merkle_hash(leaves[k:])]
+    return [*merkle_path(leaves[k:], index - k), merkle_hash(leaves[:k])]
 
 
 def merkle_leaves(size: int) -> list[bytes]:
