@@ -70,14 +70,17 @@ def main() -> None:
     from secagg.errors import SecaggError  # noqa: PLC0415
 
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except SecaggError as error:
         _fail(str(error), REFUSED)
     except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         _fail("stopped; no process is left", INTERRUPTED)
+    sys.exit(code)
 
 
 def _settings(**options: object) -> "Settings":
@@ -118,5 +121,7 @@ def _summary(result: "DemoResult", out: Path, console: Console) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    Console(stderr=True).print(f"[red]secagg:[/] {message}", highlight=False, markup=True)
+    Console(stderr=True).print(
+        f"[red]secagg:[/] {message}", highlight=False, markup=True, soft_wrap=True
+    )
     sys.exit(code)

@@ -6,13 +6,13 @@ scale = (2^bits - 1) / (2 clip). The weight follows in a coordinate of its own. 
 such vectors gives the weighted mean, and its own weights with it:
 mean = sum / (scale * sum of weights) - clip.
 
-Both directions take one pass over the vector, in pieces that stay in the cache and on all
-cores; the arithmetic is compiled where numba is (`secagg.kernels.encode`), and NumPy elsewhere.
+Both directions take one pass over the vector, which the memory's speed limits: a second core
+gains nothing. The arithmetic is compiled where numba is (`secagg.kernels.encode`), and NumPy
+elsewhere.
 """
 
 import math
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ MAX_BITS = 32
 MAX_MODULUS_BITS = 64
 MAX_WEIGHT = 2**20  # 32 bits times 20 bits is exact in float64
 
-_PIECE = 1 << 16
+_PIECE = 1 << 17  # stays in the second-level cache with its encoding
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _WORDS = (np.dtype(np.uint32), np.dtype(np.uint64))
 
@@ -57,7 +57,7 @@ class FixedPoint:
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= MAX_BITS:
             raise ParameterError(f"bits is {self.bits}; choose 1 to {MAX_BITS}")
-        if not (math.isfinite(self.clip) and self.clip > 0):
+        if not (math.isfinite(self.clip) and self.clip > 0 and 0 < self.scale < math.inf):
             raise ParameterError(f"clip is {self.clip}; choose a positive finite range")
         if not (1 <= self.max_weight <= MAX_WEIGHT and self.max_clients >= 1):
             raise ParameterError(f"max_weight must be 1 to {MAX_WEIGHT}, max_clients at least 1")
@@ -99,7 +99,8 @@ class FixedPoint:
         Raises LocalError for a wrong shape, NaN, infinity, a value beyond the clip or a weight
         outside 1..max_weight; clip beforehand, and count what you clip.
         """
-        return self._encode(np.uint64, values, weight, coins, clip=False)[0]
+        words: Any = self._encode(np.uint64, values, weight, coins, clip=False).words
+        return np.asarray(words, np.uint64)
 
     def encode_words(
         self,
@@ -114,7 +115,7 @@ class FixedPoint:
         With `clip`, a finite value beyond the clip is clipped and counted instead of refused.
         Beside the vector and its encoding nothing of their size is allocated.
         """
-        return Encoded(*self._encode(word(self.modulus_bits), values, weight, coins, clip=clip))
+        return self._encode(word(self.modulus_bits), values, weight, coins, clip=clip)
 
     def decode(self, total: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64], int]:
         """The weighted mean (d,) and the sum of the weights of a sum (d + 1,) of encodings.
@@ -127,36 +128,111 @@ class FixedPoint:
         if not 1 <= weights <= self.max_clients * self.max_weight:
             raise LocalError(f"the weights sum to {weights}, which no cohort can have")
         mean = np.empty(total.size - 1, np.float64)
-        divisor = self.scale * weights
-        decode_piece = getattr(_compiled(), "decode", _decode_numpy)
-
-        def piece(low: int, high: int) -> None:
-            words = _plain(total[low:high], _WORDS)
-            decode_piece(words, divisor, self.clip, mean[low:high])
-
-        _each_piece(piece, mean.size)
+        scaled = getattr(_compiled(), "decode", _decode_numpy)
+        scaled(_plain(total[:-1], _WORDS), self.scale * weights, float(self.clip), mean)
         return mean, weights
 
     def _encode(
         self,
-        dtype: type[prg.Word],
+        dtype: type[np.uint32] | type[np.uint64],
         values: NDArray[np.floating],
         weight: int,
         coins: prg.StreamKey,
         *,
         clip: bool,
-    ) -> tuple[NDArray[prg.Word], int]:
+    ) -> Encoded:
         whole = self._checked_weight(weight)
-        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind != "f":
-            raise LocalError("values must be a non-empty vector of floats")
-        words = np.zeros(values.size + 1, dtype)
+        _check_values(values)
+        words: Any = np.zeros(values.size + 1, dtype)
         words[-1] = whole
-        beyond, broken = self._round(values, words[:-1], whole, coins)
-        if broken or not values.size:
+        beyond, broken = self._round(values, whole, coins, words[:-1])
+        if broken:
             raise LocalError("values contain NaN or infinity")
         if beyond and not clip:
             raise LocalError(f"values exceed the clip of {self.clip}")
-        return words, beyond
+        return Encoded(words, beyond)
+
+    def _round(
+        self, values: NDArray[np.floating], weight: int, coins: prg.StreamKey, words: prg.Words
+    ) -> tuple[int, int]:
+        """Fill `words`, zeros, with the encoding; how many values are beyond the clip, how
+        many of them not finite.
+        """
+        rounded = getattr(_compiled(), "encode", _encode_numpy)
+        top = float(weight * (2**self.bits - 1))
+        setting = float(self.clip), self.scale, float(weight), top
+        beyond, broken = 0, 0
+        for low in range(0, values.size, _PIECE):
+            part = words[low : low + _PIECE]
+            _add_coins(part, coins, low)
+            more = rounded(_plain(values[low : low + _PIECE], _FLOATS), part, *setting)
+            beyond, broken = beyond + more[0], broken + more[1]
+        return beyond, broken
+
+    def _checked_weight(self, weight: int) -> int:
+        try:
+            whole = operator.index(weight)
+        except TypeError:
+            raise LocalError("a weight is a whole number") from None
+        if not 1 <= whole <= self.max_weight:
+            raise LocalError(f"weight {weight} is outside 1..{self.max_weight}")
+        return whole
+
+
+@cache
+def _compiled() -> Any:
+    """The compiled kernels, or None where they cannot be used. Imports numba when called."""
+    try:
+        from secagg.kernels import encode  # noqa: PLC0415
+    except ImportError:
+        return None
+    return encode if encode.compiles() else None
+
+
+def _check_values(values: object) -> None:
+    if not isinstance(values, np.ndarray) or (values.ndim, values.dtype.kind) != (1, "f"):
+        raise LocalError("values must be a non-empty vector of floats")
+    if values.size == 0:
+        raise LocalError("values must be a non-empty vector of floats")
+
+
+def _encode_numpy(
+    values: Any, words: prg.Words, clip: float, scale: float, weight: float, top: float
+) -> tuple[int, int]:
+    """Reference: `secagg.kernels.encode.encode`."""
+    exact = values.astype(np.float64)
+    beyond = int(np.count_nonzero(~(np.abs(exact) <= clip)))
+    broken = int(np.count_nonzero(~np.isfinite(exact)))
+    exact = np.where(exact < clip, exact, clip)
+    exact = np.where(exact > -clip, exact, -clip)
+    rounded = np.floor(weight * ((exact + clip) * scale) + words * 2.0**-32)
+    # at x = clip a float error of one unit in the last place must not leave the range
+    words[:] = np.minimum(rounded, top)
+    return beyond, broken
+
+
+def _decode_numpy(total: Any, divisor: float, clip: float, mean: NDArray[np.float64]) -> None:
+    """Reference: `secagg.kernels.encode.decode`."""
+    np.divide(total, divisor, out=mean)
+    mean -= clip
+
+
+def _add_coins(words: Any, coins: prg.StreamKey, start: int) -> None:
+    """Add 32-bit words `start` and following of the stream, whatever the ring."""
+    fresh = words if words.dtype == np.uint32 else np.zeros(words.size, np.uint32)
+    prg.add_masks(fresh, [coins], [1], start=start)
+    if fresh is not words:
+        words += fresh
+
+
+def _plain(part: Any, types: tuple[np.dtype[Any], ...]) -> Any:
+    """`part` in the machine's own layout, of the last type unless it has one of `types`."""
+    with np.errstate(over="ignore"):  # what is too large for float64 is beyond any clip
+        dtype: Any = part.dtype if part.dtype in types else types[-1]
+        plain = np.require(part, dtype, ["C", "A"]).view(np.ndarray)
+    plain.flags.writeable = False  # numba compiles a kernel once more for each kind of array
+    return plain
+
 
 def _headroom(max_weight: int, max_clients: int) -> int:
     return (max_clients * max_weight - 1).bit_length()

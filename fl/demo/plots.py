@@ -30,9 +30,10 @@ _VARIABLES = {
     **dict(zip((SECURE, PLAIN, ALONE, BAD), ("secure", "plain", "alone", "bad"), strict=True)),
     **{colour: f"stage-{i}" for i, colour in enumerate(STAGES)},
 }
+_FONT: Any = {"font.family": ["DejaVu Sans"], "text.parse_math": False}
 _STYLE: Any = {
+    **_FONT,
     "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -60,6 +61,7 @@ _STYLE: Any = {
     "savefig.facecolor": "none",
 }
 _SIZE = (4.9, 2.75)
+_FEW = 8
 Array = NDArray[np.float64]
 
 
@@ -71,30 +73,31 @@ class Plot:
     alt: str
 
 
-def accuracy(result: DemoResult) -> Plot:
+def accuracy(result: DemoResult, kind: str) -> Plot:
     """Accuracy after each round: secure, in clear, and the clients alone; who dropped when."""
     curves = result.accuracy
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(result.rounds)
         x = [each.round for each in result.rounds]
+        plain = _percent(curves.plain)
+        axes.plot(x, _percent(curves.secure), color=SECURE, lw=3, marker="o", ms=5, label=kind)
+        axes.plot(x[: len(plain)], plain, color=PLAIN, lw=1.4, ls="--", label="in clear")
         if curves.alone:
             low, high, mean = min(curves.alone), max(curves.alone), float(np.mean(curves.alone))
-            axes.axhspan(100 * low, 100 * high, color=ALONE, alpha=0.16, lw=0)
-            axes.axhline(100 * mean, color=ALONE, lw=1.6, ls=(0, (1, 1.2)), label="alone, mean")
-        axes.plot(x, _percent(curves.secure), color=SECURE, lw=3, marker="o", ms=5, label="secure")
-        plain = _percent(curves.plain)
-        axes.plot(x[: len(plain)], plain, color=PLAIN, lw=1.4, ls="--", label="in clear")
+            axes.axhspan(100 * low, 100 * high, color=ALONE, alpha=0.16, lw=0, zorder=0)
+            dots = (0, (1, 1.2))
+            axes.axhline(100 * mean, color=ALONE, lw=1.6, ls=dots, zorder=1, label="alone, mean")
         _mark_losses(axes, result.rounds)
         axes.yaxis.set_major_formatter("{x:.0f} %")
         _legend(axes)
-        return Plot(_svg(figure, "accuracy"), _accuracy_alt(result))
+        return Plot(_svg(figure, "accuracy"), _accuracy_alt(result, kind))
 
 
-def _accuracy_alt(result: DemoResult) -> str:
+def _accuracy_alt(result: DemoResult, kind: str) -> str:
     curves = result.accuracy
     if not curves.secure:
         return "No round was run."
-    said = f"Accuracy: secure {_of(curves.secure)}"
+    said = f"Accuracy: {kind} {_of(curves.secure)}"
     if curves.plain:
         said += f", in clear {_of(curves.plain)}"
     if curves.alone:
@@ -110,7 +113,7 @@ def _of(values: Sequence[float]) -> str:
 def _mark_losses(axes: Any, rounds: Sequence[Round]) -> None:
     """▼ where clients dropped and × where there was no sum, along the lower edge."""
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.16 * (high - low), high)
+    axes.set_ylim(low - 0.16 * (high - low), high + 0.04 * (high - low))
     y = low - 0.09 * (high - low)
     lossy = [each.round for each in rounds if each.dropped and not each.aborted]
     aborted = [each.round for each in rounds if each.aborted]
@@ -185,7 +188,8 @@ def leakage(scores: Scores, name: str, plain: bool) -> Plot:
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         kind: dict[str, Any] = {"bins": edges, "histtype": "stepfilled", "alpha": 0.75}
-        axes.hist(np.clip(scores.clear, 0, 1), color=PLAIN, label="update in clear", **kind)
+        label = "update in clear, and what the server got" if plain else "update in clear"
+        axes.hist(np.clip(scores.clear, 0, 1), color=PLAIN, label=label, **kind)
         if not plain:
             received = np.clip(scores.received, 0, 1)
             axes.hist(received, color=SECURE, label="what the server got", **kind)
@@ -204,10 +208,13 @@ def leakage(scores: Scores, name: str, plain: bool) -> Plot:
 
 
 def _axes(rounds: Sequence[Round]) -> tuple[Figure, Any]:
+    """An axis of rounds, all of them numbered up to a dozen, and bars never very wide."""
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()
-    axes.set_xlim(0.4, max((each.round for each in rounds), default=1) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    numbers = [each.round for each in rounds] or [1]
+    margin = max(0.6, (_FEW - len(numbers)) / 2)
+    axes.set_xlim(numbers[0] - margin, numbers[-1] + margin)
+    axes.set_xticks(numbers[:: -(-len(numbers) // 12)])
     axes.set_xlabel("round")
     return figure, axes
 
@@ -283,7 +290,7 @@ def _stretched(table: Array, *, centre: bool = False) -> Array:
 def picture(exposure: Exposure) -> bytes:
     """The picture that says it all, as PNG: updates left, what they give away right."""
     count = len(exposure.readings)
-    with mpl.rc_context({"font.family": ["DejaVu Sans"], "font.size": 11.0}):
+    with mpl.rc_context({**_FONT, "font.size": 11.0}):
         figure = Figure(figsize=(11, 5.6), facecolor="white")
         space = {"left": 0.02, "right": 0.985, "top": 0.93, "bottom": 0.06, "hspace": 0.55}
         grid = figure.add_gridspec(
@@ -307,15 +314,20 @@ _ROWS = (
 
 def _draw_words(axes: Any, exposure: Exposure) -> None:
     axes.axis("off")
-    holds = f"holds {len(exposure.scores.clear)} records"
-    axes.text(0, 0.62, f"{exposure.client} {holds}", fontsize=15, fontweight="bold", va="center")
-    axes.text(0, 0.3, exposure.dataset.title, color="#5a6570", va="center")
+    words = f"{exposure.dataset.title}: {len(exposure.scores.clear)} records"
+    axes.text(0, 0.64, words, fontsize=13, fontweight="bold", color="#171c21", va="center")
+    axes.text(0, 0.34, f"of the client “{exposure.client}”, which never leave it", color="#5a6570")
 
 
 def _draw_row(figure: Figure, grid: Any, row: int, exposure: Exposure) -> None:
     vector = exposure.clear if row == 1 else exposure.received
     axes = figure.add_subplot(grid[row, 0])
-    axes.imshow(_stretched(exposure.layer_of(vector).T, centre=True), "PuOr", aspect="auto")
+    axes.imshow(
+        _stretched(exposure.layer_of(vector).T, centre=True),
+        "PuOr",
+        aspect="auto",
+        interpolation="nearest",
+    )
     _frame(axes, _ROWS[row][0].format(protocol=exposure.protocol), _ROWS[row][2])
     arrow = figure.add_subplot(grid[row, 1])
     arrow.axis("off")

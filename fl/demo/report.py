@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fl.demo.picture import RECOVERED, Array, Exposure, Guess, Reading, digits_picture
+from fl.demo.picture import RECOVERED, Array, Exposure, Guess, digits_picture
 from fl.demo.result import DemoResult, Round
 from protocols.registry import entry
 from secagg.packing import packed_bytes
 
 PAGE, PICTURE = "report.html", "picture.png"
 NOTHING = "–"
+MARGIN = 0.25
+"""How far above uniform noise a correlation must be to count as a record given away."""
 _COLOURS = 6  # the stage colours in the template
 
 
@@ -61,14 +63,17 @@ class Cell(NamedTuple):
     style: str
     mark: str
     what: str
+    then: str = ""
 
 
-class Tile(NamedTuple):
-    """A small image with what is said below it, line by line."""
+class Panel(NamedTuple):
+    """An exposure, and what is said of it; hidden: whether its protocol claims to hide."""
 
-    image: str
-    caption: tuple[str, ...] = ()
-    label: str = ""
+    exposure: Exposure
+    this_run: bool
+    hidden: bool
+    verdict: Said
+    leakage: Any
 
 
 def write_report(
@@ -86,38 +91,45 @@ def write_report(
     here unless the run itself was on images; killed: processes that were really killed, where
     the caller counted; command: what was typed, if it differs from what the result implies.
     """
-    if images is None and (exposure is None or exposure.dataset.name != "digits"):
-        images = digits_picture(result.seed, result.protocol)
-    exposures = [each for each in (exposure, images) if each is not None]
-    written = Written(out / PAGE, out / PICTURE)
-    written.report.write_text(_page(result, exposure, exposures, killed, command), "utf-8")
     from fl.demo.plots import picture  # noqa: PLC0415 - matplotlib takes a second to import
 
-    written.picture.write_bytes(picture(exposures[-1]))
+    if images is None and exposure is not None and exposure.dataset.name == "digits":
+        shown = exposure
+    else:
+        shown = images = images or digits_picture(result.seed, result.protocol)
+    written = Written(out / PAGE, out / PICTURE)
+    page = render(result, exposure, images=images, killed=killed, command=command)
+    written.report.write_text(page, "utf-8")
+    written.picture.write_bytes(picture(shown))
     return written
 
 
-def _page(
+def render(
     result: DemoResult,
     exposure: Exposure | None,
-    exposures: Sequence[Exposure],
-    killed: int | None,
-    command: str,
+    *,
+    images: Exposure | None = None,
+    killed: int | None = None,
+    command: str = "",
 ) -> str:
-    about, stages = entry(result.protocol), stages_of(result)
+    """The page; as `write_report`, with the pictures that are given and no others."""
+    exposures, stages = [each for each in (exposure, images) if each], stages_of(result)
+    about = entry(result.protocol)
     page: str = _template().render(
         result=result,
         title=_title(result),
         story=[_what_ran(result, killed), _what_was_learned(result), was_exact(result)],
         figures=list(_figures(result, killed)),
         panels=[_panel(each, each is exposure) for each in exposures],
-        shown=max((len(each.readings) for each in exposures), default=1),
+        columns=max((len(each.readings) for each in exposures), default=1),
         plots=_plots(result, stages),
-        notes=_notes(result),
+        ahead=ahead_of_alone(result),
+        vector_bytes=f"{_vector_bytes(result) / result.model_parameters:.2f}",
         stages=stages,
         grid=[_grid_row(result, who, stages) for who in range(1, result.clients + 1)],
         rows=[_row(result, i) for i in range(len(result.rounds))],
-        hidden=about.hides != "nothing",
+        hidden=_hides(result.protocol),
+        kind=kind_of(result),
         needs=about.needs,
         summary=about.summary,
         post_quantum="MLKEM" in result.suite,
@@ -134,6 +146,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals.update(tile=_tile, heat_map=_heat, measures=_measures)
     return environment.get_template("report.html.j2")
 
 
@@ -149,9 +162,9 @@ def implied_command(result: DemoResult) -> str:
 # The first screen
 
 
-def _title(result: DemoResult) -> str:
-    saw = "all" if entry(result.protocol).hides == "nothing" else "none"
-    return f"{result.clients} clients trained one model. The server saw {saw} of their updates."
+def _title(result: DemoResult) -> tuple[str, str]:
+    saw = "none" if _hides(result.protocol) else "all"
+    return f"{result.clients} clients trained one model.", f"The server saw {saw} of their updates."
 
 
 def _what_ran(result: DemoResult, killed: int | None) -> Said:
@@ -174,7 +187,7 @@ def _losses(result: DemoResult, killed: int | None) -> str:
 
 def _what_was_learned(result: DemoResult) -> Said:
     about, title = entry(result.protocol), "What the server learned"
-    if about.hides == "nothing":
+    if not _hides(result.protocol):
         text = f"Every client's update, in clear: protocol {result.protocol} hides nothing"
         return Said(title, f"{text} and needs {about.needs}.", "bad")
     return Said(
@@ -187,51 +200,54 @@ def _what_was_learned(result: DemoResult) -> Said:
 
 def was_exact(result: DemoResult) -> Said:
     """Whether every sum was exact, by the auditor's word."""
-    title = "Was the sum exact?"
-    summed = [each for each in result.rounds if _has_sum(each)]
+    title, summed = "Was the sum exact?", [each for each in result.rounds if _has_sum(each)]
+    without = [each for each in result.rounds if not _has_sum(each)]
     wrong = [each for each in summed if each.max_abs_error]
     unknown = [each for each in summed if each.max_abs_error is None]
-    aborted = [each for each in result.rounds if not _has_sum(each)]
-    without = f" {_rounds(aborted)} gave no sum and left the model as it was." if aborted else ""
+    rest = f" {_rounds(without)} gave no sum and left the model as it was." if without else ""
     if not summed:
-        return Said(title, f"No round gave a sum: {result.rounds[0].aborted}.", "bad")
+        reasons = "; ".join(dict.fromkeys(each.aborted for each in without))
+        return Said(title, f"No round gave a sum: {reasons}.", "bad")
     if wrong:
         worst = max(each.max_abs_error or 0 for each in wrong)
-        text = f"No: it was off in {_rounds(wrong).lower()}, by up to {worst} steps.{without}"
+        text = f"No: it was off in {_rounds(wrong).lower()}, by up to {worst} steps.{rest}"
         return Said(title, text, "bad")
     if unknown:
-        return Said(title, f"Not known: nobody checked {_rounds(unknown).lower()}.{without}")
-    every = f"all {len(summed)} rounds" if len(summed) > 1 else "the only round"
-    where = f"in every one of the {_many(len(summed), 'round')} that gave one" if aborted else every
-    where = where if aborted else f"in {where}"
-    text = f"Yes, {where}: it equals the sum of what the clients in it had encoded, bit for bit."
-    return Said(title, text + without, "" if aborted else "good")
+        return Said(title, f"Not known: nobody checked {_rounds(unknown).lower()}.{rest}")
+    where = f"all {len(summed)} rounds" if len(summed) > 1 else "the only round"
+    where += " that gave one" if without else ""
+    text = f"Yes, in {where}: it equals the sum of what the clients in it had encoded, bit for bit."
+    return Said(title, text + rest, "" if without else "good")
 
 
 def _figures(result: DemoResult, killed: int | None) -> Iterator[Figure]:
     secure, plain, alone = result.accuracy.secure, result.accuracy.plain, result.accuracy.alone
     auc = {name: _last(values) for name, values in result.auc.items() if name != "alone"}
-    yield Figure("Accuracy, secure", _share(secure[-1:]), f"AUC {_auc(auc.get('secure'))}")
+    yield Figure(
+        f"Accuracy, {kind_of(result)}", _share(secure[-1:]), f"AUC {_auc(auc.get('secure'))}"
+    )
     yield Figure("Accuracy, in clear", _share(plain[-1:]), f"AUC {_auc(auc.get('plain'))}")
     spread = f"{_share([min(alone)])} to {_share([max(alone)])}" if alone else "not taken"
     yield Figure("Accuracy, alone (mean)", _share(alone), spread)
     gap = max_gap(result)
     text = NOTHING if gap is None else f"{gap:.2f} points"
-    yield Figure("Largest |secure − in clear|", text, "over all rounds")
+    yield Figure("Largest gap to in clear", text, "of accuracy, over all rounds")
     sent = mean_bytes(result)
-    vector = packed_bytes(result.model_parameters, result.modulus_bits) / result.model_parameters
-    per = f"{sent / result.model_parameters:.2f} bytes a parameter, {vector:.2f} of them the vector"
+    parts = (sent / result.model_parameters, _vector_bytes(result) / result.model_parameters)
+    per = "{:.2f} bytes a parameter, {:.2f} of them the vector".format(*parts)
     yield Figure("A client sends a round", f"{sent / 1000:.1f} kB", per)
     lost = sum(len(each.dropped) for each in result.rounds)
     label = "Clients dropped" if killed is None else "Processes killed"
     yield Figure(label, str(lost if killed is None else killed), "over all rounds")
     lossy = [each for each in result.rounds if each.dropped or not _has_sum(each)]
-    saved = [each for each in lossy if each.max_abs_error == 0]
-    yield Figure(
-        "Rounds with losses",
-        f"{len(saved)} of {len(lossy)}",
-        "ended with the exact sum all the same",
-    )
+    saved = sum(each.max_abs_error == 0 for each in lossy)
+    yield Figure("Rounds with losses", f"{saved} of {len(lossy)}", "still gave the exact sum")
+    yield Figure("The whole demo", f"{result.seconds:.1f} s", "baselines included")
+
+
+def kind_of(result: DemoResult) -> str:
+    """What to call the run's own curve: only a protocol that hides something is secure."""
+    return "secure" if _hides(result.protocol) else f"protocol {result.protocol}"
 
 
 def max_gap(result: DemoResult) -> float | None:
@@ -249,46 +265,12 @@ def mean_bytes(result: DemoResult) -> float:
 # The pictures
 
 
-def _panel(exposure: Exposure, this_run: bool) -> dict[str, Any]:
-    from fl.demo.plots import heat_map, leakage  # noqa: PLC0415
+def _panel(exposure: Exposure, this_run: bool) -> Panel:
+    from fl.demo.plots import leakage  # noqa: PLC0415
 
-    hidden = entry(exposure.protocol).hides != "nothing"
-    name = "run" if this_run else "images"
-    single, count = exposure.one_record, len(exposure.scores.clear)
-    shown = _many(len(exposure.readings), "record")
-    verdict = _verdict(exposure)
-    return {
-        "title": f"{'This run' if this_run else 'The same on images'}: {exposure.dataset.title}",
-        "about": _about(exposure, this_run),
-        "client": exposure.client,
-        "shown_of": f"{shown} of {count}, those that its update gives away best. "
-        f"One tile is {exposure.dataset.record}.",
-        "records": [Tile(_tile(exposure, each.record)) for each in exposure.readings],
-        "from_clear": [_guess(exposure, each.clear) for each in exposure.readings],
-        "from_received": [_guess(exposure, each.received) for each in exposure.readings],
-        "heat_clear": heat_map(exposure, exposure.clear),
-        "heat_received": heat_map(exposure, exposure.received),
-        "verdict": verdict.text,
-        "mood": verdict.mood,
-        "leakage": leakage(exposure.scores, name, plain=not hidden),
-        "single": _single(exposure, single),
-        "hidden": hidden,
-        "units": exposure.layer[0],
-        "count": count,
-    }
-
-
-def _about(exposure: Exposure, this_run: bool) -> str:
-    if this_run:
-        return (
-            f"The first round of this run: {exposure.client}, one of {exposure.clients} clients, "
-            f"protocol {exposure.protocol}."
-        )
-    return (
-        f"Not part of the federation above, but a separate small session in memory, for the eye: "
-        f"{exposure.clients} clients train on handwritten digits for one round, "
-        f"protocol {exposure.protocol}."
-    )
+    hidden, name = _hides(exposure.protocol), "run" if this_run else "images"
+    plot = leakage(exposure.scores, name, plain=not hidden)
+    return Panel(exposure, this_run, hidden, _verdict(exposure), plot)
 
 
 def _verdict(exposure: Exposure) -> Said:
@@ -301,36 +283,27 @@ def _verdict(exposure: Exposure) -> Said:
         f"r ≥ {RECOVERED}; the best reaches r = {scores.clear.max():.3f}. "
         "From what the server got, "
     )
-    if received or best >= RECOVERED:
-        text += f"{received} come back as well (best r = {best:.3f}): the server saw everything."
+    if best > chance + MARGIN:
+        text += f"{received} come back (best r = {best:.3f}): it gives records away."
         return Said("", text, "bad")
-    text += f"none: the best is r = {best:.2f}, and uniform noise reaches {chance:.2f}."
-    return Said("", text, "good")
+    text += f"{received or 'none'}: the best is r = {best:.2f}, and uniform noise reaches "
+    return Said("", f"{text}{chance:.2f}.", "good")
 
 
-def _single(exposure: Exposure, single: Reading) -> list[Tile]:
-    def tile(values: Array, label: str, caption: tuple[str, ...] = ()) -> Tile:
-        return Tile(_tile(exposure, values), caption, label)
-
-    return [
-        tile(single.record, "its record"),
-        tile(single.clear.values, "from the update in clear", _measures(single.clear)),
-        tile(single.received.values, "from what the server got", _measures(single.received)),
-    ]
-
-
-def _guess(exposure: Exposure, guess: Guess) -> Tile:
-    return Tile(_tile(exposure, guess.values), _measures(guess))
-
-
-def _measures(guess: Guess) -> tuple[str, str]:
-    return f"r = {guess.correlation:.2f}", f"{guess.psnr:.0f} dB"
+def _measures(guess: Guess) -> str:
+    return f"r = {guess.correlation:.2f}, {guess.psnr:.0f} dB"
 
 
 def _tile(exposure: Exposure, values: Array) -> str:
     from fl.demo.plots import tile, tile_palette  # noqa: PLC0415
 
     return tile(values, exposure.dataset.picture, tile_palette(exposure))
+
+
+def _heat(exposure: Exposure, vector: Array) -> str:
+    from fl.demo.plots import heat_map  # noqa: PLC0415
+
+    return heat_map(exposure, vector)
 
 
 # The rounds
@@ -356,7 +329,7 @@ def _cell(each: Round, who: int, stages: Sequence[Stage]) -> Cell:
     there = who in each.uploaded
     if there and stage:
         what = f"in the sum, dropped at {stage.name} afterwards"
-        return Cell(each.round, f"in s{stage.colour}", f"● {stage.mark}", what)
+        return Cell(each.round, f"in s{stage.colour}", "●", what, stage.mark)
     if there:
         return Cell(each.round, "in", "●", "in the sum")
     if stage:
@@ -385,40 +358,33 @@ def _row(result: DemoResult, index: int) -> dict[str, str | bool]:
 def _plots(result: DemoResult, stages: Sequence[Stage]) -> dict[str, Any]:
     from fl.demo import plots  # noqa: PLC0415
 
-    vector = packed_bytes(result.model_parameters, result.modulus_bits)
     return {
-        "accuracy": plots.accuracy(result),
+        "accuracy": plots.accuracy(result, kind_of(result)),
         "seconds": plots.seconds(result, [stage.name for stage in stages]),
-        "traffic": plots.traffic(result, vector),
+        "traffic": plots.traffic(result, _vector_bytes(result)),
         "quantisation": plots.quantisation(result),
     }
 
 
-def _notes(result: DemoResult) -> dict[str, str]:
+def ahead_of_alone(result: DemoResult) -> float | None:
+    """Points of accuracy by which the federation ends above the mean of the clients alone."""
     secure, alone = result.accuracy.secure, result.accuracy.alone
-    compared = "Each client alone trains for as many epochs, on its own records only; the band is "
-    compared += "from the worst to the best of them." if alone else "missing: none was trained."
-    if secure and alone:
-        ahead = 100 * (secure[-1] - float(np.mean(alone)))
-        compared += f" At the end the federation is {ahead:+.1f} points from their mean."
-    return {
-        "accuracy": compared,
-        "seconds": "Upload contains the local training, and in a demo the training of the "
-        "baseline in clear as well. The first round also loads compiled code.",
-        "traffic": f"Packed to {result.modulus_bits} bits a coordinate, the vector is as large as "
-        "plain float32. The rest grows with the neighbours and not with the model.",
-        "quantisation": "The mean the server gets against the mean of the clipped updates, largest "
-        "coordinate: rounding to fixed point is all that separates secure from clear.",
-        "clients": f"A round ends with a sum while {result.threshold} of {result.clients} clients "
-        "are left. Rounds run from left to right.",
-    }
+    return 100 * (secure[-1] - float(np.mean(alone))) if secure and alone else None
 
 
 # Words
 
 
+def _hides(protocol: str) -> bool:
+    return entry(protocol).hides != "nothing"
+
+
 def _has_sum(each: Round) -> bool:
     return bool(each.uploaded) and not each.aborted
+
+
+def _vector_bytes(result: DemoResult) -> int:
+    return packed_bytes(result.model_parameters, result.modulus_bits)
 
 
 def _rounds(rounds: Sequence[Round]) -> str:

@@ -44,11 +44,15 @@ class View:
     _live: Live | None = None
 
     def __enter__(self) -> "View":
-        self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=12)
-        self._live.start()
+        if self.console.is_terminal:
+            self._live = Live(
+                get_renderable=self._draw, console=self.console, refresh_per_second=12
+            )
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._doing = ""
         if self._live:
             self._live.stop()
 
@@ -105,7 +109,8 @@ class View:
         return self.settings.machines.stages
 
     def _draw(self) -> Group:
-        return Group(self._headline(), self._grid(), self._history(), Spinner("dots", self._doing))
+        last = Spinner("dots", self._doing) if self._doing else Text()
+        return Group(self._headline(), self._grid(), self._history(), last)
 
     def _headline(self) -> Panel:
         about, s = self.settings.dataset, self.settings

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg import packing, prg
+from secagg import packing, prg, shamir
+from secagg.encoding import FixedPoint
 from secagg.kernels import _jit
+
+_KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
 
 
 def steps() -> Iterator[str]:
@@ -18,9 +21,20 @@ def steps() -> Iterator[str]:
     for bits in (17, 33):
         yield f"packing of {bits // 32 * 32 + 32}-bit words"
         packing.pack(packing.unpack(bytes(bits), bits, 8), bits)
+    yield "secret sharing"
+    shares = shamir.deal([bytes(shamir.SECRET_BYTES)], [1, 2], 2, _KEY)
+    shamir.reconstruct([1, 2], [[of for (of,) in shares]])
+    for bits in (17, 32):
+        yield f"fixed point in {bits // 32 * 32 + 32}-bit words"
+        _round_trip(FixedPoint(bits, 1.0, 2, 1))
 
 
 def _mask(acc: prg.Words, name: str) -> None:
     """One stream under a key of zeros, which protects nothing."""
-    key = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
-    prg.add_masks(acc, [key], [1], backend=name)
+    prg.add_masks(acc, [_KEY], [1], backend=name)
+
+
+def _round_trip(encoding: FixedPoint) -> None:
+    """Both kinds of floats in, the mean out."""
+    for dtype in (np.float32, np.float64):
+        encoding.decode(encoding.encode_words(np.zeros(1, dtype), 1, _KEY).words)

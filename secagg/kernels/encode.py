@@ -18,21 +18,22 @@ _LARGEST = np.finfo(np.float64).max
 
 
 @kernel
-def encode(values: Any, words: Any, clip: float, scale: float, weight: float, top: int) -> Any:
+def encode(values: Any, words: Any, clip: float, scale: float, weight: float, top: float) -> Any:
     """Replace each 32-bit coin in `words` by the encoding of the value beside it.
 
     Values beyond the clip are clipped. Returns how many there were, those that are not
-    numbers included, and how many values were NaN or infinite.
+    finite included, and how many values were NaN or infinite.
     """
     beyond, broken = 0, 0
     for index in range(values.size):
-        value = np.float64(values[index])
+        value: Any = np.float64(values[index])
         beyond += not abs(value) <= clip
         broken += not abs(value) <= _LARGEST
         value = value if value < clip else clip  # also where it is NaN
         value = value if value > -clip else -clip
-        shifted = weight * ((value + clip) * scale) + np.float64(words[index]) * _STEP
-        words[index] = words.dtype.type(min(np.int64(shifted), top))  # positive: this is floor
+        rounded = weight * ((value + clip) * scale) + np.float64(words[index]) * _STEP
+        rounded = min(rounded, top)  # which is whole, so that the floor may come last
+        words[index] = words.dtype.type(np.int64(rounded))  # not negative: this is the floor
     return beyond, broken
 
 

@@ -17,7 +17,15 @@ from fl.demo.picture import (
     digits_picture,
     expose,
 )
-from fl.demo.report import implied_command, max_gap, mean_bytes, stages_of, was_exact, write_report
+from fl.demo.report import (
+    implied_command,
+    max_gap,
+    mean_bytes,
+    render,
+    stages_of,
+    was_exact,
+    write_report,
+)
 from fl.demo.result import Curves, Dataset, DemoResult, Dropped, Round
 from fl.inversion import PSNR_CAP
 from fl.models import build
@@ -87,9 +95,9 @@ def clear():
 class Page(HTMLParser):
     """The tags, and the text outside of styles, of a page."""
 
-    def __init__(self, path):
+    def __init__(self, source):
         super().__init__()
-        self.source = path.read_text("utf-8")
+        self.source = source
         self.tags, self.words, self._in_style = [], [], False
         self.feed(self.source)
         self.text = re.sub(r"\s+", " ", " ".join(self.words))
@@ -109,17 +117,18 @@ class Page(HTMLParser):
         return [value for _, attrs in self.tags for name, value in attrs.items() if name in names]
 
 
-def page_of(result, exposure, out, **options):
-    return Page(write_report(result, exposure, out, **options).report)
+def page_of(result, exposure, **options):
+    return Page(render(result, exposure, **options))
 
 
 @pytest.fixture(scope="module")
-def page(masked, tmp_path_factory):
-    return page_of(a_result(), masked, tmp_path_factory.mktemp("report"))
+def page(masked):
+    return page_of(a_result(), masked)
 
 
-def test_the_page_and_the_picture_lie_side_by_side(masked, tmp_path):
+def test_the_page_and_the_picture_lie_side_by_side(masked, page, tmp_path):
     report, picture = write_report(a_result(), masked, tmp_path)
+    assert report.read_text("utf-8").count("<img") == page.source.count("<img")
     assert (report, picture) == (tmp_path / "report.html", tmp_path / "picture.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 1_000_000
@@ -208,29 +217,29 @@ def test_the_verdict_is_that_of_the_exposure(page, masked):
         assert f"r = {reading.clear.correlation:.2f} {reading.clear.psnr:.0f} dB" in page.text
 
 
-def test_what_the_caller_counted_is_told(masked, tmp_path):
-    page = page_of(a_result(), masked, tmp_path, killed=11, command="secagg demo --drop share=2")
+def test_what_the_caller_counted_is_told(masked):
+    page = page_of(a_result(), masked, killed=11, command="secagg demo --drop share=2")
     assert "a process was killed 11 times" in page.text
     assert "Processes killed 11" in page.text
     assert "secagg demo --drop share=2" in page.text
     assert implied_command(a_result()) not in page.text
 
 
-def test_names_are_escaped(masked, tmp_path):
+def test_names_are_escaped(masked):
     evil = "<script>alert('$x_1$ & y')</script>"
     data = Dataset(evil, evil, evil, 1, (evil,) * 4, evil)
     lost = one_round(1, dropped=(Dropped(1, evil),), aborted=evil)
     result = a_result(lost, one_round(2, stage_seconds={evil: 1.0}), dataset=data)
     about = replace(masked.dataset, title=evil, record=evil)
     strange = replace(masked, dataset=about, client=evil)
-    page = page_of(result, strange, tmp_path, images=masked, command=evil)
+    page = page_of(result, strange, images=masked, command=evil)
     assert "script" not in {tag for tag, _ in page.tags}
     assert "<script" not in page.source
     assert evil in page.text
 
 
-def test_a_plain_run_is_not_called_secure(clear, tmp_path):
-    page = page_of(a_result(protocol="plain", suite=""), clear, tmp_path)
+def test_a_plain_run_is_not_called_secure(clear):
+    page = page_of(a_result(protocol="plain", suite=""), clear)
     assert "The server saw all of their updates." in page.text
     assert "Every client's update, in clear" in page.text
     assert "it gives records away" in page.text
@@ -240,29 +249,29 @@ def test_a_plain_run_is_not_called_secure(clear, tmp_path):
     assert "suite none" in page.text
 
 
-def test_an_aborted_round_is_told(masked, tmp_path):
+def test_an_aborted_round_is_told(masked):
     nothing = {"uploaded": (), "max_abs_error": None, "quantisation_error": None}
     lost = one_round(2, **nothing, upload_bytes=0.0, aborted="2 shares, 3 needed", dropped=())
     lost = msgspec.structs.replace(lost, stage_seconds={"advertise": 0.1, "share": 0.2})
     result = a_result(one_round(1), lost)
-    page = page_of(result, masked, tmp_path)
-    assert "Yes, in the only round that gave a sum" in page.text
+    page = page_of(result, masked)
+    assert "Yes, in the only round that gave one:" in page.text
     assert "Round 2 gave no sum and left the model as it was." in page.text
     assert "no sum: 2 shares, 3 needed" in page.text
     assert "0 of 1 still gave the exact sum" in page.text
     assert mean_bytes(result) == 41_234.0
 
 
-def test_without_any_sum_there_is_a_report(masked, tmp_path):
+def test_without_any_sum_there_is_a_report(masked):
     nothing = {"uploaded": (), "max_abs_error": None, "quantisation_error": None}
     result = a_result(one_round(1, **nothing, upload_bytes=0.0, aborted="too few"))
-    assert "No round gave a sum: too few." in page_of(result, masked, tmp_path).text
+    assert "No round gave a sum: too few." in page_of(result, masked).text
 
 
-def test_missing_scores_are_dashes(masked, tmp_path):
+def test_missing_scores_are_dashes(masked):
     curves = Curves(secure=(0.5,), plain=(), alone=())
     result = a_result(one_round(1), accuracy=curves, auc={"secure": (None,), "plain": ()})
-    page = page_of(result, masked, tmp_path)
+    page = page_of(result, masked)
     assert "Accuracy, in clear – AUC –" in page.text
     assert "Accuracy, alone (mean) – not taken" in page.text
     assert max_gap(result) is None
@@ -270,14 +279,18 @@ def test_missing_scores_are_dashes(masked, tmp_path):
 
 
 def test_without_evidence_the_images_remain(tmp_path):
-    page = page_of(a_result(), None, tmp_path)
+    page = Page(write_report(a_result(), None, tmp_path).report.read_text("utf-8"))
     assert "The same on images" in page.text
     assert "This run: " not in page.text
 
 
-def test_other_data_is_shown_beside_images(masked, tmp_path):
+def test_without_any_picture_the_page_says_so():
+    assert "this run kept no evidence" in page_of(a_result(), None).text
+
+
+def test_other_data_is_shown_beside_images(masked):
     other = replace(masked, dataset=replace(masked.dataset, name="scans", picture=(4, 16)))
-    page = page_of(a_result(), other, tmp_path, images=masked)
+    page = page_of(a_result(), other, images=masked)
     assert "This run: " in page.text
     assert "Not part of the federation above" in page.text
 
@@ -287,7 +300,11 @@ def test_other_data_is_shown_beside_images(masked, tmp_path):
     [
         ([one_round(1)], "good", "Yes, in the only round"),
         ([one_round(1), one_round(2)], "good", "Yes, in all 2 rounds"),
-        ([one_round(1), one_round(2, max_abs_error=3)], "bad", "No: off in round 2, by up to 3"),
+        (
+            [one_round(1), one_round(2, max_abs_error=3)],
+            "bad",
+            "No: it was off in round 2, by up to 3",
+        ),
         ([one_round(1, max_abs_error=None)], "", "Not known: nobody checked round 1."),
     ],
 )
@@ -369,8 +386,8 @@ def test_a_short_message_is_read_as_far_as_it_goes():
     np.testing.assert_array_equal(values, [-clip] * 10 + [0.0] * 2)
 
 
-def test_scores_do_not_need_many_records(masked, tmp_path):
-    few = Scores(*(each[:1] for each in (masked.scores.clear, masked.scores.received, [0.1])))
-    few = replace(few, chance=np.array([0.1]))
-    lonely = replace(masked, readings=masked.readings[:1], scores=few)
-    assert "1 of 1" in page_of(a_result(), lonely, tmp_path).text
+def test_scores_do_not_need_many_records(masked):
+    scores = masked.scores
+    one = Scores(scores.clear[:1], scores.received[:1], scores.chance[:1])
+    lonely = replace(masked, readings=masked.readings[:1], scores=one)
+    assert "1 of 1, those that its update gives away best" in page_of(a_result(), lonely).text

@@ -1,0 +1,1 @@
+"""Speed and scale, side by side with what one would use otherwise. Not an installed package."""

@@ -1,0 +1,128 @@
+"""Shamir's sharing and HPKE sealing: what a client does for every neighbour.
+
+The peers' secrets are what their libraries take: pycryptodome shares 16 bytes over GF(2^128),
+so two of its secrets make one of 32 bytes; Flower pads to 48 bytes, three of pycryptodome's.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.measure import DifferentResults, Line, timed
+from benchmarks.masks import streams_of
+from secagg import seal, shamir
+
+Shares = Sequence[Sequence[bytes]]
+
+
+def deal(holders: int, threshold: int, secrets: int = 2) -> Line:
+    """Shares of `secrets` 32-byte secrets for `holders`."""
+    values = [os.urandom(32) for _ in range(secrets)]
+    points, (coins,) = range(1, holders + 1), streams_of(1)
+
+    def check() -> None:
+        of_point = shamir.deal(values, points, threshold, coins)
+        chosen = [[of[s] for of in of_point[-threshold:]] for s in range(secrets)]
+        _expect(values, shamir.reconstruct(points[-threshold:], chosen))
+        for split, combine in _peers().values():
+            _expect(values, [combine(split(v, threshold, holders)[-threshold:]) for v in values])
+
+    return Line(
+        "Shamir, deal",
+        {"holders": holders, "threshold": threshold, "secrets": secrets},
+        timed(lambda: shamir.deal(values, points, threshold, coins)),
+        check,
+        peers={
+            name: timed(lambda split=split: [split(v, threshold, holders) for v in values])
+            for name, (split, _) in _peers().items()
+        },
+    )
+
+
+def reconstruct(holders: int, threshold: int, secrets: int) -> Line:
+    """`secrets` secrets whose shares came from the same holders."""
+    values = [os.urandom(32) for _ in range(secrets)]
+    points, (coins,) = range(1, holders + 1)[-threshold:], streams_of(1)
+    of_point = shamir.deal(values, range(1, holders + 1), threshold, coins)[-threshold:]
+    shares = [[of[s] for of in of_point] for s in range(secrets)]
+    theirs = {name: _dealt(split, values, threshold, holders) for name, (split, _) in _peers().items()}
+
+    def combined(name: str) -> list[bytes]:
+        return [_peers()[name][1](of) for of in theirs[name]]
+
+    def check() -> None:
+        _expect(values, shamir.reconstruct(points, shares))
+        for name in theirs:
+            _expect(values, combined(name))
+
+    return Line(
+        "Shamir, reconstruct",
+        {"threshold": threshold, "secrets": secrets},
+        timed(lambda: shamir.reconstruct(points, shares)),
+        check,
+        peers={name: timed(lambda name=name: combined(name)) for name in theirs},
+    )
+
+
+def hpke(name: str, times: int, *, sealing: bool) -> Line:
+    """One sealing of 32 bytes, or its opening."""
+    suite = seal.suite(name)
+    pair = suite.key_pair(os.urandom(suite.seed_bytes))
+    plaintext, info, sealer = os.urandom(32), b"benchmark", seal.HpkeSealer()
+    sealed = sealer.seal(pair.public, plaintext, info)
+
+    def check() -> None:
+        _expect([plaintext], [pair.open(sealed, info)])
+
+    def work() -> object:
+        return sealer.seal(pair.public, plaintext, info) if sealing else pair.open(sealed, info)
+
+    return Line(
+        f"HPKE {'seal' if sealing else 'open'}, {name}",
+        {"plaintext_bytes": 32, "ciphertext_bytes": len(sealed)},
+        timed(work, times=times),
+        check,
+    )
+
+
+def _peers() -> Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Those that are installed: (split, combine) of 32-byte secrets."""
+    found: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+    try:
+        from Crypto.Protocol.SecretSharing import Shamir  # noqa: F401,PLC0415
+    except ImportError:
+        return found
+    found["pycryptodome"] = (_pycryptodome_split, _pycryptodome_combine)
+    try:
+        from flwr.common.secure_aggregation.crypto import shamir as flower  # noqa: PLC0415
+    except ImportError:
+        return found
+    found["Flower"] = (flower.create_shares, flower.combine_shares)
+    return found
+
+
+def _pycryptodome_split(secret: bytes, threshold: int, holders: int) -> list[tuple[Any, ...]]:
+    from Crypto.Protocol.SecretSharing import Shamir  # noqa: PLC0415
+
+    halves = (Shamir.split(threshold, holders, secret[at : at + 16]) for at in (0, 16))
+    return list(zip(*halves, strict=True))
+
+
+def _pycryptodome_combine(shares: Sequence[tuple[Any, ...]]) -> bytes:
+    from Crypto.Protocol.SecretSharing import Shamir  # noqa: PLC0415
+
+    return b"".join(bytes(Shamir.combine(list(half))) for half in zip(*shares, strict=True))
+
+
+def _dealt(
+    split: Callable[..., Any], values: Sequence[bytes], threshold: int, holders: int
+) -> list[Any]:
+    return [split(value, threshold, holders)[-threshold:] for value in values]
+
+
+def _expect(secrets: Sequence[bytes], found: Sequence[bytes]) -> None:
+    if list(secrets) != list(found):
+        raise DifferentResults("the secrets do not come back")
+
+
+
