@@ -83,6 +83,21 @@ class Settings:
         )
 
     @property
+    def command(self) -> str:
+        """The command that runs the same federation again."""
+        given = {
+            "data": self.data,
+            "protocol": self.protocol,
+            "suite": self.used_suite,
+            "clients": str(len(self.roster)),
+            "rounds": str(self.total_rounds),
+            "seed": str(self.seed),
+        }
+        options = [f"--{name} {value}" for name, value in given.items() if value]
+        drops = [f"--drop {stage}={count}" for stage, count in self.drops.items()]
+        return " ".join(["secagg demo", *options, *drops])
+
+    @property
     def used_suite(self) -> str:
         """The sealing suite, or empty where the protocol seals nothing."""
         return "" if self.protocol == "plain" else self.suite

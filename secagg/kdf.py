@@ -61,7 +61,8 @@ def derive_many(
 
 
 def _extract_each(secrets: Sequence[bytes]) -> Iterator[bytes]:
-    last, key = None, b""
+    last: object = object()  # no secret
+    key = b""
     for secret in secrets:
         if secret is not last:
             last, key = secret, _extract(secret)

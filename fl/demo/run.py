@@ -10,7 +10,7 @@ from rich.console import Console
 from fl.demo.result import Collector, DemoResult
 from fl.demo.view import View
 from fl.models import to_vector
-from fl.runner.federation import Event, Federation, Seen
+from fl.runner.federation import Event, Federation, Lost, Seen
 from fl.runner.pool import Pool
 from fl.settings import Settings
 
@@ -22,26 +22,29 @@ def run_demo(settings: Settings, out: Path, console: Console, *, quiet: bool) ->
     scope: AbstractContextManager[object] = view or nullcontext()
     with scope:
         show = view.show if view else _ignore
-        result, seen = _federate(settings, show, began)
+        result, seen, killed = _federate(settings, show, began)
         if view:
             view.doing("writing the report")
         out.mkdir(parents=True, exist_ok=True)
         result.write(out / "result.json")
-        _report(result, seen, settings, out)
+        _report(result, seen, settings, out, killed)
     return result
 
 
 def _federate(
     settings: Settings, show: Callable[[Event], None], began: float
-) -> tuple[DemoResult, Seen | None]:
+) -> tuple[DemoResult, Seen | None, int]:
+    """The result, one client's first update, and how many processes were killed."""
+    killed = 0
     with Pool(settings, observed=True) as pool:
         federation = Federation(settings, pool, observed=True)
         collector = Collector(settings, to_vector(federation.model).size)
         for event in _events(federation):
             collector.add(event)
+            killed += isinstance(event, Lost) and event.killed
             show(event)
         seen = federation.evidence()
-    return collector.result(time.perf_counter() - began), seen
+    return collector.result(time.perf_counter() - began), seen, killed
 
 
 def _events(federation: Federation) -> Iterator[Event]:
@@ -49,11 +52,14 @@ def _events(federation: Federation) -> Iterator[Event]:
     yield from federation.alone()
 
 
-def _report(result: DemoResult, seen: Seen | None, settings: Settings, out: Path) -> None:
+def _report(
+    result: DemoResult, seen: Seen | None, settings: Settings, out: Path, killed: int
+) -> None:
     from fl.demo.picture import expose  # noqa: PLC0415 - matplotlib takes a second to import
     from fl.demo.report import write_report  # noqa: PLC0415
 
-    write_report(result, expose(seen, settings) if seen else None, out)
+    exposure = expose(seen, settings) if seen else None
+    write_report(result, exposure, out, killed=killed, command=settings.command)
 
 
 def _ignore(_event: Event) -> None:

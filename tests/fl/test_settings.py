@@ -70,6 +70,14 @@ def test_a_script_kills_as_many_as_asked_in_every_second_round() -> None:
     assert len({k.client for k in kills if k.round == 2}) == 3
 
 
+def test_the_command_names_what_was_asked_for() -> None:
+    settings = Settings(data="opt", rounds=2, drops={"share": 1}, suite="X25519", seed=4)
+    assert settings.command == (
+        "secagg demo --data opt --protocol masking --suite X25519 --clients 4 --rounds 2 "
+        "--seed 4 --drop share=1"
+    )
+
+
 def test_a_single_round_is_hit_too() -> None:
     assert {k.round for k in scripted({"unmask": 1}, STAGES, 3, 1, seed=0)} == {1}
 
