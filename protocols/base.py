@@ -21,7 +21,7 @@ from `Machine.rows()`.
 """
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -215,10 +215,14 @@ S_co = TypeVar("S_co", bound=State, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[S_co]):
-    """What a rule yields: the next state, and messages with their recipients."""
+    """What a rule yields: the next state, and messages with their recipients.
+
+    `send` may be a generator, whose messages are encoded one by one; if it raises, the rule
+    has raised, and the state stays as it was.
+    """
 
     state: S_co
-    send: tuple[tuple[int, Message], ...] = ()
+    send: Iterable[tuple[int, Message]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,11 +303,12 @@ class Machine:
         stage = self.state.stage
         try:
             step = self._step(event)
+            sent = tuple(Envelope(self.me, to, stage, encode(body)) for to, body in step.send)
         except ProtocolAborted as abort:
             self.state = Aborted(stage, abort.reason, abort.blame)
             raise
         self.state = step.state
-        return tuple(Envelope(self.me, to, stage, encode(body)) for to, body in step.send)
+        return sent
 
     @property
     def finished(self) -> bool:
@@ -323,6 +328,11 @@ class Machine:
     @property
     def waits_for(self) -> frozenset[int]:
         """The peers that have not answered in this stage."""
+        return frozenset()
+
+    @property
+    def unfinished(self) -> frozenset[int]:
+        """The peers of whose message parts are still missing: hear them first."""
         return frozenset()
 
     def snapshot(self) -> bytes:

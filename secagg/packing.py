@@ -62,6 +62,11 @@ def unpack(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> Words:
     return checked
 
 
+def check_packed(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> None:
+    """Raise `DecodeError` unless `data` is the packing of `length` values of `bits` bits."""
+    _check_data(data, _check_bits(bits, 64), operator.index(length))
+
+
 def add_packed(acc: Words, data: Buffer, bits: SupportsIndex) -> None:
     """`acc += unpack(data, bits, len(acc))` modulo 2^32 or 2^64, in place and in one pass.
 

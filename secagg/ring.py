@@ -57,24 +57,34 @@ class RingVector:
             raise LocalError(f"a value does not fit in {bits} bits")
         return cls(bits, values.astype(kind))
 
-    def add_masks(self, streams: Sequence[prg.StreamKey], signs: Sequence[int]) -> None:
-        """Add or subtract each stream, in place."""
-        prg.add_masks(self._words, streams, signs)
+    def add_masks(
+        self, streams: Sequence[prg.StreamKey], signs: Sequence[int], *, start: int = 0
+    ) -> None:
+        """Add or subtract each stream from its word `start` on, in place."""
+        prg.add_masks(self._words, streams, signs, start=start)
 
-    def add_packed(self, data: bytes) -> None:
-        """Add a packed vector of the same ring and length, in place. Or DecodeError."""
-        packing.add_packed(self._words, data, self.bits)
+    def add_packed(self, data: bytes, *, start: int = 0, count: int | None = None) -> None:
+        """Add `count` packed values (all that follow) from `start` on, in place.
+
+        Raises DecodeError for another length and for padding that is not zero.
+        """
+        stop = len(self) if count is None else start + count
+        packing.add_packed(self._words[start:stop], data, self.bits)
 
     def pack(self) -> bytes:
         """The values at exactly `bits` bits each."""
         return packing.pack(self.values(), self.bits)
 
     def values(self) -> NDArray[np.unsignedinteger[Any]]:
-        """A copy of the values, each below 2^bits."""
-        words: NDArray[np.unsignedinteger[Any]] = self._words & self._words.dtype.type(
-            2**self.bits - 1
-        )
-        return words
+        """The values, each below 2^bits: a view that cannot be written to."""
+        self._words &= self._words.dtype.type(2**self.bits - 1)
+        view: NDArray[np.unsignedinteger[Any]] = self._words.view()
+        view.flags.writeable = False
+        return view
+
+    def head(self, length: int) -> "RingVector":
+        """The first `length` values, in the same memory: the whole is not used any more."""
+        return RingVector(self.bits, self._words[:length])
 
     def to_state(self) -> tuple[int, bytes]:
         """What a store keeps."""

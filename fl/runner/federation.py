@@ -234,7 +234,7 @@ class Federation:
             left = deadline - time.monotonic()
             if left < 0:
                 return
-            for who, frame in self._pool.hear(left):
+            for who, frame in self._pool.hear(left, server.machine.unfinished):
                 match frame:
                     case Sent():
                         yield self._take(number, server, who, frame, tally)

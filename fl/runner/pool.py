@@ -30,7 +30,7 @@ class RunnerError(SecaggError):
     code = "runner"
 
 
-class ProcessEnded(RunnerError):
+class ProcessEndedError(RunnerError):
     """A process ended where it should have answered."""
 
     def __init__(self, name: str, exit_code: int) -> None:
@@ -112,7 +112,7 @@ class Pool:
     def _is_up(self, who: int) -> bool:
         try:
             frame = self._expect(self._clients[who], Ready | Failed, f"client {who}")
-        except ProcessEnded as error:
+        except ProcessEndedError as error:
             self.kill(who)
             if error.signalled:
                 return False
@@ -140,9 +140,13 @@ class Pool:
             except OSError:
                 return
 
-    def hear(self, timeout: float) -> Iterator[tuple[int, Any]]:
-        """What clients said within `timeout` seconds: (client, frame), or (client, Gone)."""
-        numbers = {each.pipe: who for who, each in self._clients.items()}
+    def hear(self, timeout: float, only: frozenset[int] = frozenset()) -> Iterator[tuple[int, Any]]:
+        """What clients said within `timeout` seconds: (client, frame), or (client, Gone).
+
+        With `only`, the others wait, unless none of those is alive.
+        """
+        heard = (only & self.alive) or self.alive
+        numbers = {self._clients[who].pipe: who for who in heard}
         for pipe in wait(list(numbers), timeout):
             who = numbers[pipe]  # type: ignore[index]
             try:
@@ -176,4 +180,4 @@ class Pool:
             return receive(each.pipe, kind)
         except (EOFError, OSError):
             each.process.join()
-            raise ProcessEnded(name, each.process.exitcode or 0) from None
+            raise ProcessEndedError(name, each.process.exitcode or 0) from None

@@ -1,5 +1,9 @@
 """The client of `masking`: Bonawitz et al. CCS 2017, figure 4, and Bell et al. CCS 2020."""
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from protocols.base import (
     SERVER,
     Aborted,
@@ -13,7 +17,7 @@ from protocols.base import (
     receives,
 )
 from protocols.masking import keys
-from protocols.masking.canary import with_canary
+from protocols.masking.canary import Vector, with_canary
 from protocols.masking.client_state import (
     Advertised,
     Bound,
@@ -125,15 +129,11 @@ class Client(Machine):
     @on(Ready, Contribute)
     def upload(self, state: Ready, event: Contribute) -> Step[Uploaded]:
         """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
-        vector = RingVector.of(
-            self.parameters.modulus_bits, with_canary(event.values, self.parameters)
-        )
-        pairs = [keys.pair_stream(seed, state.context) for seed in state.pair_seeds]
-        signs = [keys.pair_sign(self.me, peer.party) for peer in state.peers]
-        own = keys.own_stream(state.own_seed, state.context, self.me)
-        vector.add_masks([own, *pairs], [1, *signs])
-        message = Upload(state.context, vector.pack())
-        return Step(Uploaded(state.context, state.own_share, state.peers), ((SERVER, message),))
+        shape, length = np.shape(event.values), self.parameters.length
+        if shape != (length,):
+            raise LocalError(f"a vector of shape {shape}; expected ({length},)")
+        pieces = self._masked_pieces(state, event.values)
+        return Step(Uploaded(state.context, state.own_share, state.peers), pieces)
 
     @receives(Uploaded, UnmaskRequest)
     def answer(self, state: Uploaded, request: UnmaskRequest, sender: int) -> Step[Done]:
@@ -153,6 +153,17 @@ class Client(Machine):
             ),
         )
         return Step(Done(), ((SERVER, message),))
+
+    def _masked_pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
+        """The upload, one piece at a time, so that never two copies of it are needed."""
+        pairs = [keys.pair_stream(seed, state.context) for seed in state.pair_seeds]
+        signs = [keys.pair_sign(self.me, peer.party) for peer in state.peers]
+        own = keys.own_stream(state.own_seed, state.context, self.me)
+        for index, piece in enumerate(self.parameters.pieces):
+            clear = with_canary(values, self.parameters, piece)
+            vector = RingVector.of(self.parameters.modulus_bits, clear)
+            vector.add_masks([own, *pairs], [1, *signs], start=piece.start)
+            yield SERVER, Upload(state.context, index, vector.pack())
 
     def _own_keys(self, seeds: Seeds) -> Keys:
         channel = keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)

@@ -77,8 +77,12 @@ class Inbox(Message, frozen=True, tag="inbox"):
 
 
 class Upload(Message, frozen=True, tag="upload"):
-    """Stage 2, client to server: the masked vector, k bits a coordinate."""
+    """Stage 2, client to server: a piece of the masked vector, k bits a coordinate.
 
+    The pieces are sent in order, numbered by `index`; only the last may be shorter.
+    """
+
+    index: Count
     packed: bytes
 
 

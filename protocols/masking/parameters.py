@@ -16,6 +16,7 @@ from secagg.seal import DEFAULT_SUITE, suite
 
 CANARY_BITS = 64
 MAX_HELD_BYTES = 4 * 2**30
+CHUNK = 1 << 22
 
 
 class MaskingParameters(Parameters, frozen=True):
@@ -24,7 +25,7 @@ class MaskingParameters(Parameters, frozen=True):
     threshold: shares that recover a seed (t); degree: neighbours of a client, n - 1
     (complete graph) or an even number below; suite: `X25519` or `MLKEM768-X25519`;
     adversary: what the server is assumed to be; corrupt: most clients that collude with it
-    (c, an absolute count).
+    (c, an absolute count); chunk: most coordinates in one upload message, a multiple of 8.
     """
 
     threshold: int
@@ -32,6 +33,7 @@ class MaskingParameters(Parameters, frozen=True):
     suite: str
     adversary: str
     corrupt: int
+    chunk: int = CHUNK
 
     @property
     def complete(self) -> bool:
@@ -48,9 +50,17 @@ class MaskingParameters(Parameters, frozen=True):
         """Coordinates of an upload: the vector, the canary's zeros and its one."""
         return self.length + self.canary_zeros + 1
 
+    @property
+    def pieces(self) -> tuple[slice, ...]:
+        """The upload's messages: consecutive pieces of the masked vector."""
+        starts = range(0, self.masked_length, self.chunk)
+        return tuple(slice(at, min(at + self.chunk, self.masked_length)) for at in starts)
+
     def check(self) -> None:
         """Raise ParameterError, in one sentence with the way out."""
         super().check()
+        if self.chunk < 8 or self.chunk % 8:
+            raise ParameterError(f"chunk is {self.chunk}; choose a positive multiple of 8")
         self._check_adversary()
         self._check_graph()
         self._check_memory()
@@ -106,7 +116,7 @@ class MaskingParameters(Parameters, frozen=True):
             )
 
 
-def configure(
+def configure(  # noqa: PLR0913 - the options of a protocol are keywords with defaults
     clients: int,
     length: int,
     modulus_bits: int,
@@ -116,6 +126,7 @@ def configure(
     suite: str = DEFAULT_SUITE,
     adversary: str = "semi-honest",
     corrupt: int = 0,
+    chunk: int = CHUNK,
 ) -> MaskingParameters:
     """Checked parameters on the complete graph; by default t = floor((n + c) / 2) + 1, and a
     sum needs as many clients as a secret needs shares.
@@ -132,6 +143,7 @@ def configure(
         suite=suite,
         adversary=adversary,
         corrupt=corrupt,
+        chunk=chunk,
     )
     chosen.check()
     return chosen
@@ -145,6 +157,7 @@ def sparse(
     corrupt: float,
     dropout: float,
     suite: str = DEFAULT_SUITE,
+    chunk: int = CHUNK,
 ) -> MaskingParameters:
     """Checked parameters on the smallest k-regular graph that is safe and completes with
     these fractions of corrupt and dropped clients; the complete graph where none is.
@@ -161,6 +174,7 @@ def sparse(
         suite=suite,
         adversary="semi-honest",
         corrupt=cohort.corrupt,
+        chunk=chunk,
     )
     chosen.check()
     return chosen

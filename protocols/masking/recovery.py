@@ -8,14 +8,11 @@ its commitment or by the public key that was advertised; every share by its fing
 import hmac
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, NamedTuple
 
 from protocols.base import BadAnswer
 from protocols.masking import keys
-from protocols.masking.canary import split_canary
+from protocols.masking.canary import canary_intact
 from protocols.masking.parameters import MaskingParameters
 from protocols.masking.server_state import Unmasking
 from secagg import shamir
@@ -26,7 +23,6 @@ from secagg.seal import KeyPair, suite
 Adjacency = Mapping[int, tuple[int, ...]]
 HolderShares = dict[int, bytes]
 Kind = Literal["mask", "self"]
-Vector = NDArray[np.unsignedinteger[Any]]
 
 
 class Pair(NamedTuple):
@@ -56,8 +52,11 @@ class Recovery:
         """What did not match, and was left out."""
         return tuple(self._bad)
 
-    def unmask(self) -> Vector:
-        """The sum over U3, (length,). Raises ProtocolAborted with the reason and the blame."""
+    def unmask(self) -> None:
+        """Turn the masked sum into the sum over U3 and its canary, in place.
+
+        Raises ProtocolAborted with the reason and the blame.
+        """
         self_masks = self._self_masks()
         seeds = self._mask_seeds()
         key_pairs = {u: self._recognised(u, seed) for u, seed in seeds.items()}
@@ -65,13 +64,10 @@ class Recovery:
         theirs = {p: claimed.get(p) or self._opened(p, key_pairs) for p in self._pairs}
         self._subtract(self_masks, [1] * len(self_masks))
         self._subtract(*self._pair_masks(theirs, seeds))
-        values = self._without_canary()
-        if values is None:
+        if not self._canary_intact():
             self._correct(claimed, seeds, key_pairs)
-            values = self._without_canary()
-        if values is None:
-            raise self._abort("the masks do not cancel: the canary of the sum is wrong")
-        return values
+            if not self._canary_intact():
+                raise self._abort("the masks do not cancel: the canary of the sum is wrong")
 
     def _self_masks(self) -> list[StreamKey]:
         """The self mask of every survivor, by reconstructing b_u."""
@@ -139,9 +135,9 @@ class Recovery:
     def _subtract(self, streams: list[StreamKey], signs: list[int]) -> None:
         self._state.total.add_masks(streams, [-sign for sign in signs])
 
-    def _without_canary(self) -> Vector | None:
+    def _canary_intact(self) -> bool:
         total = self._state.total.values()
-        return split_canary(total, self._parameters, len(self._state.uploaded))
+        return canary_intact(total, self._parameters, len(self._state.uploaded))
 
     def _reconstruct(self, kind: Kind, dealers: Iterable[int]) -> dict[int, bytes]:
         """The seeds of these clients: those shared at the same points with one basis."""

@@ -49,6 +49,7 @@ from secagg.errors import DecodeError, LocalError, ProtocolAborted
 from secagg.graph import neighbours
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
+from secagg.packing import check_packed
 from secagg.ring import RingVector
 from secagg.rng import RandomSource
 from secagg.seal import suite
@@ -91,6 +92,12 @@ class Server(Machine):
             case Unmasking(uploaded=uploaded, answers=answers):
                 return uploaded - answers.keys()
         return frozenset()
+
+    @property
+    def unfinished(self) -> frozenset[int]:
+        """The clients in the middle of an upload."""
+        pieces = self.state.pieces if isinstance(self.state, Collecting) else {}
+        return frozenset(pieces)
 
     # Stage 0: advertise
 
@@ -182,7 +189,7 @@ class Server(Machine):
         dealt = {u: Dealt.by(u, state.posted[u], sharers) for u in sharers}
         total = RingVector.zeros(self.parameters.modulus_bits, self.parameters.masked_length)
         fixed = Collecting(
-            state.context, state.graph_seed, state.adverts, dealt, frozenset(), total
+            state.context, state.graph_seed, state.adverts, dealt, frozenset(), {}, total
         )
         return Step(fixed, inboxes)
 
@@ -190,16 +197,26 @@ class Server(Machine):
 
     @receives(Collecting, Upload)
     def add(self, state: Collecting, upload: Upload, sender: int) -> Step[Collecting]:
-        """Add one masked vector to the running sum."""
+        """Take a piece of a masked vector; the last one adds all to the running sum."""
         if sender not in state.dealt:
             raise self.refuse(sender, "did not share its keys")
         if sender in state.uploaded:
             raise self.refuse(sender, "uploaded twice")
+        have = (*state.pieces.get(sender, ()), upload.packed)
+        pieces = self.parameters.pieces
+        if upload.index != len(have) - 1:
+            raise self.refuse(sender, f"piece {upload.index} where {len(have) - 1} is next")
+        piece = pieces[upload.index]
         try:
-            state.total.add_packed(upload.packed)
+            check_packed(upload.packed, self.parameters.modulus_bits, piece.stop - piece.start)
         except DecodeError as error:
             raise self.refuse(sender, str(error)) from None
-        return Step(replace(state, uploaded=state.uploaded | {sender}))
+        if len(have) < len(pieces):
+            return Step(replace(state, pieces={**state.pieces, sender: have}))
+        for at, packed in zip(pieces, have, strict=True):
+            state.total.add_packed(packed, start=at.start, count=at.stop - at.start)
+        rest = {party: parts for party, parts in state.pieces.items() if party != sender}
+        return Step(replace(state, uploaded=state.uploaded | {sender}, pieces=rest))
 
     @on(Collecting, RoundClosed)
     def fix_survivors(self, state: Collecting, _event: RoundClosed) -> Step[Unmasking]:
@@ -235,10 +252,10 @@ class Server(Machine):
         """Reconstruct the seeds, take all masks off, and check the canary."""
         self._require(state.answers, self.parameters.threshold, "answered the unmask request")
         recovery = Recovery(self.parameters, self._context0, self._graph(state), state)
-        values = recovery.unmask()
+        recovery.unmask()
         return Step(
             Finished(
-                RingVector.of(self.parameters.modulus_bits, values),
+                state.total.head(self.parameters.length),
                 tuple(sorted(state.uploaded)),
                 self._dropped(state),
                 recovery.bad_answers,

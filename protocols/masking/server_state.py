@@ -74,11 +74,15 @@ class Sharing(Fixed, frozen=True, tag="sharing"):
 
 
 class Collecting(Fixed, frozen=True, tag="collecting"):
-    """Collecting U3: one running sum, whatever the number of clients."""
+    """Collecting U3: one running sum, whatever the number of clients.
+
+    `pieces` keeps what came of uploads that are not complete: none of it may be in the sum.
+    """
 
     stage: ClassVar[str] = "upload"
     dealt: dict[int, Dealt]
     uploaded: frozenset[int]
+    pieces: dict[int, tuple[bytes, ...]]
     total: RingVector
 
 

@@ -131,11 +131,12 @@ def test_a_strided_array_is_taken() -> None:
     assert RingVector.of(9, values).values().tolist() == [9, 7, 5, 3, 1]
 
 
-def test_a_vector_and_its_values_are_copies() -> None:
+def test_a_vector_is_a_copy_and_its_values_cannot_be_written_to() -> None:
     values = np.array([1, 2], np.uint32)
     vector = RingVector.of(32, values)
     values[0] = 9
-    vector.values()[1] = 9
+    with pytest.raises(ValueError, match="read-only"):
+        vector.values()[1] = 9
     assert vector.values().tolist() == [1, 2]
 
 
