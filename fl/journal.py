@@ -1,30 +1,28 @@
 """The journal on disk: SQLite in WAL mode, one file a party, fsync before every answer."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from protocols.base import Envelope
 from protocols.journal import Claim, Stored, already_claimed
-from secagg.codec import Value, decode, encode
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claim (
     session BLOB NOT NULL, party INTEGER NOT NULL, stage TEXT NOT NULL, digest BLOB NOT NULL,
     PRIMARY KEY (session, party, stage)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS stored (
-    session BLOB NOT NULL, party INTEGER NOT NULL, snapshot BLOB NOT NULL, outbox BLOB NOT NULL,
+CREATE TABLE IF NOT EXISTS state (
+    session BLOB NOT NULL, party INTEGER NOT NULL, snapshot BLOB NOT NULL,
     PRIMARY KEY (session, party)
-) WITHOUT ROWID;
+);
+CREATE TABLE IF NOT EXISTS outbox (
+    session BLOB NOT NULL, sender INTEGER NOT NULL, position INTEGER NOT NULL,
+    recipient INTEGER NOT NULL, stage TEXT NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (session, sender, position)
+);
 """
-_STORE = "INSERT OR REPLACE INTO stored VALUES (?, ?, ?, ?)"
-
-
-class _Row(Value, frozen=True):
-    sender: int
-    to: int
-    stage: str
-    data: bytes
 
 
 class SqliteJournal:
@@ -44,34 +42,46 @@ class SqliteJournal:
 
     def commit(self, claim: Claim, stored: Stored) -> None:
         """See `protocols.journal.Journal`."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.execute("INSERT INTO claim VALUES (?, ?, ?, ?)", claim)
-            self._db.execute(_STORE, (claim.session, claim.party, *_row(stored)))
-            self._db.execute("COMMIT")
-        except sqlite3.IntegrityError:
-            self._db.execute("ROLLBACK")
-            raise already_claimed(claim) from None
-        self._fold()
+        with self._transaction():
+            try:
+                self._db.execute("INSERT INTO claim VALUES (?, ?, ?, ?)", claim)
+            except sqlite3.IntegrityError:
+                raise already_claimed(claim) from None
+            self._store(claim.session, claim.party, stored)
 
     def close(self, session: bytes, party: int, snapshot: bytes) -> None:
         """See `protocols.journal.Journal`."""
-        self._db.execute(_STORE, (session, party, *_row(Stored(snapshot, ()))))
-        self._fold()
+        with self._transaction():
+            self._store(session, party, Stored(snapshot, ()))
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `protocols.journal.Journal`."""
-        query = "SELECT snapshot, outbox FROM stored WHERE session = ? AND party = ?"
-        found = self._db.execute(query, (session, party)).fetchone()
+        key = (session, party)
+        query = "SELECT snapshot FROM state WHERE session = ? AND party = ?"
+        found = self._db.execute(query, key).fetchone()
         if found is None:
             return None
-        rows = decode(found[1], tuple[_Row, ...])
-        return Stored(found[0], tuple(Envelope(r.sender, r.to, r.stage, r.data) for r in rows))
+        query = """SELECT sender, recipient, stage, data FROM outbox
+                   WHERE session = ? AND sender = ? ORDER BY position"""
+        return Stored(found[0], tuple(Envelope(*row) for row in self._db.execute(query, key)))
 
-    def _fold(self) -> None:
+    def _store(self, session: bytes, party: int, stored: Stored) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (session, party, stored.snapshot)
+        )
+        self._db.execute("DELETE FROM outbox WHERE session = ? AND sender = ?", (session, party))
+        self._db.executemany(
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)",
+            ((session, party, i, e.to, e.stage, e.data) for i, e in enumerate(stored.outbox)),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _row(stored: Stored) -> tuple[bytes, bytes]:
-    rows = tuple(_Row(e.sender, e.to, e.stage, e.data) for e in stored.outbox)
-    return stored.snapshot, encode(rows)
