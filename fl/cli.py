@@ -117,6 +117,7 @@ def _summary(result: "DemoResult", out: Path, console: Console) -> None:
         f"{result.seconds:.0f} s\n"
         f"report: {out / 'report.html'}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

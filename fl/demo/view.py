@@ -167,5 +167,7 @@ class View:
             number, there, lost, exact, kilobytes, secure, plain = self._row(ended)
             self.console.print(
                 f"round {number}: {there} in the sum, lost {lost}; {exact}[/]; "
-                f"{kilobytes} kB a client; accuracy {secure}, in clear {plain}"
+                f"{kilobytes} kB a client; accuracy {secure}, in clear {plain}",
+                highlight=False,
+                soft_wrap=True,
             )
