@@ -32,12 +32,15 @@ def masks(d: int, streams: int, bits: int, threads: int) -> Line:
         openssl_and_numpy(theirs, keys)
         same(ours, theirs, "masks")
 
+    peers = {"OpenSSL + NumPy": timed(lambda: openssl_and_numpy(theirs, keys))}
+    if threads > 1:
+        peers["1 thread"] = timed(lambda: prg.add_masks(ours, keys, signs, threads=1))
     return Line(
         f"{streams} masks, {bits}-bit, {threads} thread{'s' * (threads > 1)}",
         {"d": d, "streams": streams, "bits": bits, "threads": threads, "kernel": prg.backend()},
         timed(lambda: prg.add_masks(ours, keys, signs, threads=threads)),
         check,
-        peers={"OpenSSL + NumPy": timed(lambda: openssl_and_numpy(theirs, keys))},
+        peers=peers,
         limit=pipeline(d * streams * bits // 8, threads),
     )
 

@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 Params = Mapping[str, Any]
 
 
-class DifferentResults(Exception):
+class DifferentResultsError(Exception):
     """Two contestants of a line did not compute the same: the line would mean nothing."""
 
 
@@ -26,7 +26,7 @@ class DifferentResults(Exception):
 class Line:
     """One line, ready to run.
 
-    check: raises DifferentResults unless all contestants compute the same, and warms them up;
+    check: raises DifferentResultsError unless all contestants compute the same, and warms them up;
     limit: what the machine could do at best; bytes_per_param: what crosses the wire; close:
     gives back what the line holds.
     """
@@ -60,7 +60,10 @@ def timed(
     times: int = 1,
     clock: Clock = time.perf_counter,
 ) -> Contestant:
-    """`work()` as a contestant, or `work(fresh())` with only the work timed; the mean of `times`."""
+    """`work()` as a contestant, or `work(fresh())` where only the work is timed.
+
+    With `times` it is done so often, and the mean counts.
+    """
 
     def contestant() -> float:
         arguments = () if fresh is None else (fresh(),)
@@ -82,15 +85,15 @@ def run(line: Line, repeats: int, budget: float) -> Row:
 
 
 def same(ours: Any, theirs: Any, what: str) -> None:
-    """Raise DifferentResults unless both are equal, element for element."""
+    """Raise DifferentResultsError unless both are equal, element for element."""
     if not np.array_equal(ours, theirs):
-        raise DifferentResults(f"{what}: the results differ")
+        raise DifferentResultsError(f"{what}: the results differ")
 
 
 def close(ours: Any, theirs: Any, tolerance: float, what: str) -> None:
-    """Raise DifferentResults unless all elements are within `tolerance` of each other."""
+    """Raise DifferentResultsError unless all elements are within `tolerance` of each other."""
     if np.shape(ours) != np.shape(theirs) or np.max(np.abs(ours - theirs)) > tolerance:
-        raise DifferentResults(f"{what}: the results differ by more than {tolerance}")
+        raise DifferentResultsError(f"{what}: the results differ by more than {tolerance}")
 
 
 def _measure(line: Line, repeats: int, budget: float) -> Row:

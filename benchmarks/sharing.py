@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.measure import DifferentResults, Line, timed
 from benchmarks.masks import streams_of
+from benchmarks.measure import DifferentResultsError, Line, timed
 from secagg import seal, shamir
 
 Shares = Sequence[Sequence[bytes]]
@@ -39,13 +39,17 @@ def deal(holders: int, threshold: int, secrets: int = 2) -> Line:
     )
 
 
-def reconstruct(holders: int, threshold: int, secrets: int) -> Line:
-    """`secrets` secrets whose shares came from the same holders."""
+def reconstruct(holders: int, threshold: int, secrets: int, *, peers: bool = True) -> Line:
+    """`secrets` secrets whose shares came from the same holders; peers take half a second each."""
     values = [os.urandom(32) for _ in range(secrets)]
     points, (coins,) = range(1, holders + 1)[-threshold:], streams_of(1)
     of_point = shamir.deal(values, range(1, holders + 1), threshold, coins)[-threshold:]
     shares = [[of[s] for of in of_point] for s in range(secrets)]
-    theirs = {name: _dealt(split, values, threshold, holders) for name, (split, _) in _peers().items()}
+    theirs = {
+        name: [split(value, threshold, holders)[-threshold:] for value in values]
+        for name, (split, _) in _peers().items()
+        if peers
+    }
 
     def combined(name: str) -> list[bytes]:
         return [_peers()[name][1](of) for of in theirs[name]]
@@ -56,7 +60,7 @@ def reconstruct(holders: int, threshold: int, secrets: int) -> Line:
             _expect(values, combined(name))
 
     return Line(
-        "Shamir, reconstruct",
+        f"Shamir, reconstruct {secrets}",
         {"threshold": threshold, "secrets": secrets},
         timed(lambda: shamir.reconstruct(points, shares)),
         check,
@@ -114,15 +118,6 @@ def _pycryptodome_combine(shares: Sequence[tuple[Any, ...]]) -> bytes:
     return b"".join(bytes(Shamir.combine(list(half))) for half in zip(*shares, strict=True))
 
 
-def _dealt(
-    split: Callable[..., Any], values: Sequence[bytes], threshold: int, holders: int
-) -> list[Any]:
-    return [split(value, threshold, holders)[-threshold:] for value in values]
-
-
 def _expect(secrets: Sequence[bytes], found: Sequence[bytes]) -> None:
     if list(secrets) != list(found):
-        raise DifferentResults("the secrets do not come back")
-
-
-
+        raise DifferentResultsError("the secrets do not come back")

@@ -7,18 +7,27 @@ survivors, which cancel, were never added.
 """
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import DifferentResults
-from protocols.base import SERVER, Begin, Contribute, Join, Received, RoundClosed, Session
+from benchmarks.measure import DifferentResultsError
+from protocols.base import (
+    SERVER,
+    Begin,
+    Contribute,
+    Envelope,
+    Join,
+    Received,
+    RoundClosed,
+    Session,
+)
 from protocols.journal import MemoryJournal, Party
 from protocols.masking import Client, MaskingParameters, Server, keys
-from protocols.masking.canary import with_canary
 from protocols.masking.keys import Seeds
 from protocols.masking.messages import (
     Advert,
@@ -108,24 +117,24 @@ class ClientUnderTest:
         client = Client(session, 1, SeededSource(session.session_id), HpkeSealer())
         return Party(client, session.session_id, MemoryJournal())
 
-    def round(self, party: Party, values: NDArray[np.unsignedinteger]) -> bytes:
-        """All of its stages; returns its upload."""
+    def round(self, party: Party, values: NDArray[np.unsignedinteger]) -> list[bytes]:
+        """All of its stages; returns the messages of its upload."""
         party.handle(Join())
         party.handle(Begin(APPLICATION))
         party.handle(Received(SERVER, self._cohort))
         party.handle(Received(SERVER, self._inbox))
-        (upload,) = party.handle(Contribute(values))
+        upload = party.handle(Contribute(values))
         party.handle(Received(SERVER, self._request))
-        return upload.data
+        return [envelope.data for envelope in upload]
 
-    def expected_upload(self, values: NDArray[np.unsignedinteger]) -> bytes:
+    def expected_upload(self, values: NDArray[np.unsignedinteger]) -> list[bytes]:
         """The same by the OpenSSL reference, from everybody's seeds."""
         own = self.federation.seeds[1]
-        words = with_canary(values, self.federation.parameters).astype(np.uint32)
+        words = _with_canary(values, self.federation.parameters)
         streams = [keys.own_stream(own.own, self._context1, 1)]
         streams += [_pair_stream(self.federation.seeds, self._context1, 1, v) for v in self._others]
         prg.add_masks(words, streams, [1] * len(streams), backend="openssl")
-        return encode(Upload(self._context1, words.tobytes()))
+        return _uploads(self._context1, self.federation.parameters, words)
 
     def _make_cohort(self) -> Cohort:
         federation = self.federation
@@ -154,38 +163,55 @@ class ClientUnderTest:
 
 
 class ServerUnderTest:
-    """The server up to the moment when it has delivered everybody's shares."""
+    """The server up to the moment when it has delivered everybody's shares.
+
+    seconds: what it worked on each stage so far.
+    """
 
     def __init__(self, parameters: MaskingParameters) -> None:
         self.federation = Federation(parameters)
-        self._server = self._new_server()
-        self._server.handle(Begin(APPLICATION))
-        for u, own in self.federation.adverts.items():
-            advert = Advert(self.federation.session.context, own.nonce, own.channel_key, own.mask_key)
-            self._server.handle(Received(u, encode(advert)))
-        (cohort, *_) = self._server.handle(RoundClosed())
-        self.context1 = self.federation.context1(_graph_seed(cohort.data))
+        self.seconds: dict[str, float] = {}
+        server, context0 = self._new_server(), self.federation.session.context
+        server.handle(Begin(APPLICATION))
+        adverts = {
+            u: encode(Advert(context0, own.nonce, own.channel_key, own.mask_key))
+            for u, own in self.federation.adverts.items()
+        }
+        self.seconds["advertise"], cohorts = _stage(server, adverts.items())
+        self.context1 = self.federation.context1(decode(cohorts[0].data, Cohort).graph_seed)
         self.shares = {u: self._deal(u) for u in self.federation.seeds}
-        for u in self.federation.seeds:
-            self._server.handle(Received(u, encode(self._posted(u))))
-        self._server.handle(RoundClosed())
-        self._snapshot = self._server.snapshot()
+        posted = ((u, encode(self._posted(u))) for u in self.federation.seeds)
+        self.seconds["share"], _inboxes = _stage(server, posted)
+        self._snapshot = server.snapshot()
 
     def after_uploads(self, dropped: int) -> "ServerBeforeRecovery":
         """The same server when the last `dropped` clients did not upload, and all others did."""
         survivors = list(self.federation.seeds)[: len(self.federation.seeds) - dropped]
         server = self._restored(self._snapshot)
-        expected = np.zeros(self.federation.parameters.length, np.uint32)
-        for place, u in enumerate(survivors):
-            values = np.full(self.federation.parameters.length, u, np.uint32)
-            expected += values
-            words = with_canary(values, self.federation.parameters)
-            if place == 0:
-                self._add_all_masks(words, survivors)
-            server.handle(Received(u, encode(Upload(self.context1, words.tobytes()))))
-        server.handle(RoundClosed())
+        seconds, _requests = _stage(server, self._uploads(survivors))
         answers = {u: encode(self._answer(u, survivors)) for u in survivors}
-        return ServerBeforeRecovery(self, server.snapshot(), answers, expected)
+        of_stages = {**self.seconds, "upload": seconds}
+        one = np.uint32(sum(survivors))
+        expected = np.full(self.federation.parameters.length, one, np.uint32)
+        return ServerBeforeRecovery(self, server.snapshot(), answers, expected, of_stages)
+
+    def seconds_of_round(self) -> float:
+        """Everything that the server does in a round without dropouts."""
+        before = self.after_uploads(0)
+        server = before.fresh()
+        began = time.perf_counter()
+        before.recover(server)
+        return time.perf_counter() - began + sum(before.seconds.values())
+
+    def _uploads(self, survivors: list[int]) -> Iterator[tuple[int, bytes]]:
+        """Client u adds u everywhere. The masks that are left in the sum are in the first."""
+        parameters = self.federation.parameters
+        for u in survivors:
+            words = _with_canary(np.full(parameters.length, u, np.uint32), parameters)
+            if u == survivors[0]:
+                self._add_all_masks(words, survivors)
+            for message in _uploads(self.context1, parameters, words):
+                yield u, message
 
     def _new_server(self) -> Server:
         return Server(self.federation.session, SeededSource(b"graph"))
@@ -237,9 +263,7 @@ class ServerUnderTest:
             context1,
             tuple(SelfShare(v, self.shares[v][u][1]) for v in survivors),
             tuple(
-                MaskShare(
-                    v, self.shares[v][u][0], keys.contribution(seeds[u].mask, context1, u, v)
-                )
+                MaskShare(v, self.shares[v][u][0], keys.contribution(seeds[u].mask, context1, u, v))
                 for v in gone
             ),
         )
@@ -253,6 +277,7 @@ class ServerBeforeRecovery:
     snapshot: bytes
     answers: Mapping[int, bytes]
     expected: Vector
+    seconds: Mapping[str, float]
 
     def fresh(self) -> Server:
         """The server, once more."""
@@ -269,7 +294,23 @@ class ServerBeforeRecovery:
         server = self.fresh()
         self.recover(server)
         if not np.array_equal(server.result.total, self.expected):
-            raise DifferentResults("the server's sum is not that of the inputs")
+            raise DifferentResultsError("the server's sum is not that of the inputs")
+
+
+def _with_canary(values: NDArray[np.unsignedinteger], parameters: MaskingParameters) -> Vector:
+    """What a client masks: its vector, zeros, and a one."""
+    words = np.zeros(parameters.masked_length, np.uint32)
+    words[: parameters.length] = values
+    words[-1] = 1
+    return words
+
+
+def _uploads(context1: bytes, parameters: MaskingParameters, words: Vector) -> list[bytes]:
+    """The masked words, 32 bits each, as the messages that carry them."""
+    return [
+        encode(Upload(context1, index, words[piece].tobytes()))
+        for index, piece in enumerate(parameters.pieces)
+    ]
 
 
 def _pair_stream(
@@ -280,7 +321,15 @@ def _pair_stream(
     return keys.pair_stream(keys.pair_seed(context1, one, of_one, other, of_other), context1)
 
 
-def _graph_seed(cohort: bytes) -> bytes:
-    return decode(cohort, Cohort).graph_seed
-
-
+def _stage(
+    server: Server, messages: Iterable[tuple[int, bytes]]
+) -> tuple[float, tuple[Envelope, ...]]:
+    """Hand over a stage's messages and close it: the server's own seconds, and what it sends."""
+    seconds = 0.0
+    for sender, data in messages:
+        began = time.perf_counter()
+        server.handle(Received(sender, data))
+        seconds += time.perf_counter() - began
+    began = time.perf_counter()
+    sent = server.handle(RoundClosed())
+    return seconds + time.perf_counter() - began, sent

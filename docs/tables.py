@@ -18,7 +18,9 @@ def table(machine: type[Machine]) -> str:
     ]
     for row in machine.rows():
         leads_to = " or ".join(row.leads_to)
-        lines.append(f"| {row.state.__name__} | `{row.event.__name__}` | `{row.rule}` | {leads_to} |")
+        lines.append(
+            f"| {row.state.__name__} | `{row.event.__name__}` | `{row.rule}` | {leads_to} |"
+        )
     return "\n".join(lines) + "\n"
 
 

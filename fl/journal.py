@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from protocols.base import Envelope
-from protocols.journal import Claim, Stored, already_claimed
+from protocols.journal import CLOSED, Claim, Stored, already_claimed
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claim (
@@ -43,15 +43,16 @@ class SqliteJournal:
     def commit(self, claim: Claim, stored: Stored) -> None:
         """See `protocols.journal.Journal`."""
         with self._transaction():
-            try:
-                self._db.execute("INSERT INTO claim VALUES (?, ?, ?, ?)", claim)
-            except sqlite3.IntegrityError:
-                raise already_claimed(claim) from None
+            if self._claimed(claim):
+                raise already_claimed(claim)
+            self._db.execute("INSERT INTO claim VALUES (?, ?, ?, ?)", claim)
             self._store(claim.session, claim.party, stored)
 
     def close(self, session: bytes, party: int, snapshot: bytes) -> None:
         """See `protocols.journal.Journal`."""
         with self._transaction():
+            closed = (session, party, CLOSED, b"")
+            self._db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?, ?)", closed)
             self._store(session, party, Stored(snapshot, ()))
 
     def latest(self, session: bytes, party: int) -> Stored | None:
@@ -64,6 +65,10 @@ class SqliteJournal:
         query = """SELECT sender, recipient, stage, data FROM outbox
                    WHERE session = ? AND sender = ? ORDER BY position"""
         return Stored(found[0], tuple(Envelope(*row) for row in self._db.execute(query, key)))
+
+    def _claimed(self, claim: Claim) -> bool:
+        query = "SELECT 1 FROM claim WHERE session = ? AND party = ? AND stage IN (?, ?)"
+        return self._db.execute(query, (*claim[:3], CLOSED)).fetchone() is not None
 
     def _store(self, session: bytes, party: int, stored: Stored) -> None:
         self._db.execute(

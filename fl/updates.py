@@ -9,20 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.encoding import FixedPoint
-from secagg.errors import LocalError
+from secagg.encoding import Encoded, FixedPoint
 from secagg.kdf import derive
 from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
 from secagg.rng import RandomSource
 
 Update = NDArray[np.floating[Any]]
-
-
-class Encoded(NamedTuple):
-    """An update as integers (d + 1,), the last being the weight; how many were clipped."""
-
-    values: NDArray[np.uint64]
-    clipped: int
 
 
 class Mean(NamedTuple):
@@ -39,13 +31,9 @@ def encode_update(
 
     Raises LocalError for NaN and infinity: what is not a number is not clipped into one.
     """
-    if not np.all(np.isfinite(update)):
-        raise LocalError("the update contains NaN or infinity; check the training")
-    clipped = np.clip(update, -encoding.clip, encoding.clip)
     raw = derive(source.seed(), "stochastic rounding", length=KEY_BYTES + IV_BYTES)
     coins = StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
-    values = encoding.encode(clipped, weight, coins)
-    return Encoded(values, int(np.count_nonzero(np.abs(update) > encoding.clip)))
+    return encoding.encode_words(update, weight, coins, clip=True)
 
 
 def decode_sum(total: NDArray[np.unsignedinteger[Any]], encoding: FixedPoint) -> Mean:

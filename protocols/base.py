@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from secagg.codec import Bytes32, Value, decode, encode
 from secagg.context import session_context
 from secagg.errors import DecodeError, LocalError, ParameterError, PeerError, ProtocolAborted
+from secagg.kdf import DIGEST_BYTES
 from secagg.ring import MAX_BITS, RingVector
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
@@ -138,6 +139,10 @@ class Begin(Local):
     """What is trained: the application digest, 32 bytes, by this party's own hash."""
 
     application: bytes
+
+    def __post_init__(self) -> None:
+        if type(self.application) is not bytes or len(self.application) != DIGEST_BYTES:
+            raise LocalError(f"an application digest has {DIGEST_BYTES} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +345,16 @@ class Machine:
         return _state_encoder.encode(self.state)
 
     def restore(self, snapshot: bytes) -> None:
-        """Take up a state that this party's own store kept."""
-        self.state = _decode_state(snapshot, type(self))
+        """Take up a state that this party's own store kept. Or LocalError."""
+        state = _decode_state(snapshot, type(self))
+        if not self.fits(state):
+            raise LocalError(f"a stored state of a {self.role} with other parameters")
+        self.state = state
+
+    def fits(self, state: State) -> bool:
+        """Whether a stored state, well-formed as it is, belongs to these parameters."""
+        del state  # a subclass whose states depend on the parameters looks at it
+        return True
 
     @classmethod
     def rows(cls) -> tuple[Row, ...]:

@@ -14,6 +14,9 @@ from protocols.base import Envelope, Local, Machine, Received
 from secagg.errors import LocalError, ProtocolAborted
 from secagg.kdf import digest
 
+CLOSED = ""
+"""The stage that a journal claims when a session is closed: no machine has one of that name."""
+
 
 class Claim(NamedTuple):
     """`party` sends these bytes, and no others, at this stage of this session."""
@@ -40,12 +43,13 @@ class Journal(Protocol):
     def commit(self, claim: Claim, stored: Stored) -> None:
         """Record the claim and replace the stored state, both or neither, durably.
 
-        Raises LocalError where the stage is claimed already, whatever for.
+        Raises LocalError where the stage is claimed already, whatever for, and where the
+        session was closed.
         """
         ...
 
     def close(self, session: bytes, party: int, snapshot: bytes) -> None:
-        """Replace the stored state by a terminal one: the session is spent."""
+        """Replace the stored state by a terminal one, for good: the session is spent."""
         ...
 
     def latest(self, session: bytes, party: int) -> Stored | None:
@@ -62,13 +66,14 @@ class MemoryJournal:
 
     def commit(self, claim: Claim, stored: Stored) -> None:
         """See `Journal`."""
-        if claim[:3] in self._claims:
+        if {claim[:3], (*claim[:2], CLOSED)} & self._claims.keys():
             raise already_claimed(claim)
         self._claims[claim[:3]] = claim.digest
         self._stored[claim.session, claim.party] = stored
 
     def close(self, session: bytes, party: int, snapshot: bytes) -> None:
         """See `Journal`."""
+        self._claims[session, party, CLOSED] = b""
         self._stored[session, party] = Stored(snapshot, ())
 
     def latest(self, session: bytes, party: int) -> Stored | None:
@@ -128,7 +133,7 @@ def already_claimed(claim: Claim) -> LocalError:
     """The error of every journal for a second claim."""
     return LocalError(
         f"party {claim.party} already sent its messages of stage {claim.stage} in this "
-        "session; resend the stored bytes or sit this round out"
+        "session, or closed it; resend the stored bytes or sit this round out"
     )
 
 

@@ -55,9 +55,12 @@ class FixedPoint:
     max_clients: int
 
     def __post_init__(self) -> None:
+        counts = (self.bits, self.max_weight, self.max_clients)
+        if not all(isinstance(count, int) for count in counts):
+            raise ParameterError("bits, max_weight and max_clients must be whole numbers")
         if not 1 <= self.bits <= MAX_BITS:
             raise ParameterError(f"bits is {self.bits}; choose 1 to {MAX_BITS}")
-        if not (math.isfinite(self.clip) and self.clip > 0 and 0 < self.scale < math.inf):
+        if not (self.clip > 0 and 0 < 2 * self.clip < math.inf and 0 < self.scale < math.inf):
             raise ParameterError(f"clip is {self.clip}; choose a positive finite range")
         if not (1 <= self.max_weight <= MAX_WEIGHT and self.max_clients >= 1):
             raise ParameterError(f"max_weight must be 1 to {MAX_WEIGHT}, max_clients at least 1")
@@ -72,14 +75,14 @@ class FixedPoint:
         cls, modulus_bits: int, *, clip: float, max_weight: int, max_clients: int
     ) -> "FixedPoint":
         """The finest encoding whose sums fit in `modulus_bits`; ParameterError if none does."""
-        bits = min(modulus_bits - _headroom(max_weight, max_clients), MAX_BITS)
-        if bits < 1:
+        needed = _headroom(max_weight, max_clients) + 1
+        if needed > modulus_bits:
+            more = f"use at least {needed} bits or " if needed <= MAX_MODULUS_BITS else ""
             raise ParameterError(
                 f"a modulus of {modulus_bits} bits is too small for the sum of {max_clients} "
-                f"weights up to {max_weight}; use at least "
-                f"{modulus_bits + 1 - bits} bits or lower max_weight"
+                f"weights up to {max_weight}; {more}lower max_weight"
             )
-        return cls(bits, clip, max_weight, max_clients)
+        return cls(min(modulus_bits + 1 - needed, MAX_BITS), clip, max_weight, max_clients)
 
     @property
     def modulus_bits(self) -> int:
@@ -120,13 +123,18 @@ class FixedPoint:
     def decode(self, total: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64], int]:
         """The weighted mean (d,) and the sum of the weights of a sum (d + 1,) of encodings.
 
-        Raises LocalError where the sum holds no weight, or more than all clients have.
+        Raises LocalError where the sum holds no weight, more than all clients have, or a value
+        beyond what its weights allow.
         """
         if not isinstance(total, np.ndarray) or total.dtype.kind != "u" or total.ndim != 1:
             raise LocalError("a sum is a vector of unsigned integers")
-        weights = int(total[-1]) if total.size else 0
+        if total.size < 2:
+            raise LocalError("a sum has at least one value, and the weights")
+        weights = int(total[-1])
         if not 1 <= weights <= self.max_clients * self.max_weight:
             raise LocalError(f"the weights sum to {weights}, which no cohort can have")
+        if int(total[:-1].max()) > weights * (2**self.bits - 1):
+            raise LocalError("a value of the sum is beyond what the weights in it allow")
         mean = np.empty(total.size - 1, np.float64)
         scaled = getattr(_compiled(), "decode", _decode_numpy)
         scaled(_plain(total[:-1], _WORDS), self.scale * weights, float(self.clip), mean)
@@ -205,9 +213,11 @@ def _encode_numpy(
     broken = int(np.count_nonzero(~np.isfinite(exact)))
     exact = np.where(exact < clip, exact, clip)
     exact = np.where(exact > -clip, exact, -clip)
-    rounded = np.floor(weight * ((exact + clip) * scale) + words * 2.0**-32)
+    shifted = weight * ((exact + clip) * scale)
+    whole = np.floor(shifted)
+    up = (shifted - whole) + words * 2.0**-32 >= 1  # not floor(shifted + coin): it would round
     # at x = clip a float error of one unit in the last place must not leave the range
-    words[:] = np.minimum(rounded, top)
+    words[:] = np.minimum(whole + up, top)
     return beyond, broken
 
 

@@ -23,6 +23,15 @@ def word(bits: int) -> type[np.uint32] | type[np.uint64]:
     return np.uint32 if bits <= 32 else np.uint64
 
 
+def check_vector(values: Any, length: int | None = None) -> None:
+    """Raise LocalError unless `values` is an unsigned array of shape (length,)."""
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    if not plain or values.dtype.kind != "u" or values.ndim != 1:
+        raise LocalError("a vector is a one-dimensional array of unsigned integers")
+    if length is not None and len(values) != length:
+        raise LocalError(f"a vector of {len(values)} values; expected {length}")
+
+
 class RingVector:
     """A vector of `length` values modulo 2^`bits` that is added to in place.
 
@@ -51,8 +60,7 @@ class RingVector:
     def of(cls, bits: int, values: NDArray[np.unsignedinteger[Any]]) -> "RingVector":
         """A copy of `values`: one-dimensional, unsigned, each below 2^bits. Or LocalError."""
         kind = word(bits)
-        if not isinstance(values, np.ndarray) or values.dtype.kind != "u" or values.ndim != 1:
-            raise LocalError("a vector is a one-dimensional array of unsigned integers")
+        check_vector(values)
         if values.size and int(values.max()) >> bits:
             raise LocalError(f"a value does not fit in {bits} bits")
         return cls(bits, values.astype(kind))
@@ -85,6 +93,10 @@ class RingVector:
     def head(self, length: int) -> "RingVector":
         """The first `length` values, in the same memory: the whole is not used any more."""
         return RingVector(self.bits, self._words[:length])
+
+    def fits(self, bits: int, length: int) -> bool:
+        """Whether this is a vector of that ring and length."""
+        return (self.bits, len(self)) == (bits, length)
 
     def to_state(self) -> tuple[int, bytes]:
         """What a store keeps."""

@@ -236,7 +236,7 @@ HEAVY = {
 
 def loaded_after(statement: str) -> set[str]:
     code = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run(  # noqa: S603 - our own interpreter and our own code
+    run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=ROOT,
         capture_output=True,

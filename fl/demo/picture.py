@@ -240,7 +240,7 @@ def _session(
     parameters = settings.parameters(len(updates[VICTIM]))
     session = Session(settings.protocol, parameters, source.seed(), settings.roster_digest)
     inputs = {
-        who: encode_update(update, weights[who], settings.encoding, source).values
+        who: encode_update(update, weights[who], settings.encoding, source).words
         for who, update in updates.items()
     }
     sent = run(settings.machines, session, inputs, source).transcript

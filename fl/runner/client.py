@@ -43,6 +43,7 @@ from fl.updates import encode_update
 from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
 from secagg.errors import PeerError, ProtocolAborted, ProtocolError, SecaggError
+from secagg.prg import Words
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
 
@@ -163,9 +164,7 @@ class _Client:
             seed=training_seed(config, self._config.me),
         )
 
-    def _show_observer(
-        self, update: NDArray[np.float32], values: NDArray[np.uint64], clipped: int
-    ) -> None:
+    def _show_observer(self, update: NDArray[np.float32], values: Words, clipped: int) -> None:
         """Tell the demo's auditor what goes in, and train its model in clear as well."""
         if self._observer is None or self._start is None:
             return

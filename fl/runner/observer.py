@@ -170,8 +170,9 @@ class _Observer:
 
     def _compare(self, chosen: Mapping[int, Observed], total: bytes) -> tuple[int, float]:
         encoding = self._settings.encoding
-        secure = np.frombuffer(total, word(encoding.modulus_bits)).astype(np.uint64)
-        exact = sum(np.frombuffer(each.encoded, np.uint64) for each in chosen.values())
+        kind = word(encoding.modulus_bits)
+        secure = np.frombuffer(total, kind).astype(np.uint64)
+        exact = sum(np.frombuffer(each.encoded, kind).astype(np.uint64) for each in chosen.values())
         exact = np.asarray(exact, np.uint64)
         error = np.where(secure > exact, secure - exact, exact - secure).max()
         weights = [each.weight for each in chosen.values()]

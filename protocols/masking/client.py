@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from protocols.base import (
     SERVER,
     Aborted,
@@ -50,7 +48,7 @@ from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.graph import neighbours_of
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import root, verify
-from secagg.ring import RingVector
+from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, PublicKey, Sealer, Suite, suite
 
@@ -82,8 +80,6 @@ class Client(Machine):
     @on(Advertised, Begin)
     def bind(self, state: Advertised, event: Begin) -> Step[Bound]:
         """Fix what is trained, by this client's own hash of what it received."""
-        if len(event.application) != DIGEST_BYTES:
-            raise LocalError(f"an application digest has {DIGEST_BYTES} bytes")
         return Step(Bound(self._context0, state.seeds, event.application))
 
     @receives(Bound, Cohort)
@@ -129,9 +125,7 @@ class Client(Machine):
     @on(Ready, Contribute)
     def upload(self, state: Ready, event: Contribute) -> Step[Uploaded]:
         """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
-        shape, length = np.shape(event.values), self.parameters.length
-        if shape != (length,):
-            raise LocalError(f"a vector of shape {shape}; expected ({length},)")
+        check_vector(event.values, self.parameters.length)
         pieces = self._masked_pieces(state, event.values)
         return Step(Uploaded(state.context, state.own_share, state.peers), pieces)
 
@@ -142,6 +136,7 @@ class Client(Machine):
         survivors = self._checked_survivors(state, request)
         self._require(len(survivors), self.parameters.threshold, "neighbours uploaded")
         self._require(request.uploads, self.parameters.floor, "clients uploaded")
+        self._check_uploads(len(survivors), request.uploads)
         of = {peer.party: peer.self_share for peer in state.peers} | {self.me: state.own_share}
         message = UnmaskAnswer(
             state.context,
@@ -269,6 +264,12 @@ class Client(Machine):
         if self.me not in survivors:
             raise self.refuse(SERVER, "we uploaded, and are not among the survivors")
         return survivors
+
+    def _check_uploads(self, survivors: int, uploads: int) -> None:
+        """The size of U3 must fit what we see of it: all, on the complete graph."""
+        most = survivors if self.parameters.complete else self.parameters.clients
+        if not survivors <= uploads <= most:
+            raise self.refuse(SERVER, f"{uploads} uploads, of which we see {survivors}")
 
     def _require(self, have: int, need: int, what: str) -> None:
         if have < need:

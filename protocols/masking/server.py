@@ -17,6 +17,7 @@ from protocols.base import (
     Result,
     RoundClosed,
     Session,
+    State,
     Step,
     on,
     receives,
@@ -47,7 +48,6 @@ from protocols.masking.server_state import (
 from secagg.context import bound_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted
 from secagg.graph import neighbours
-from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
 from secagg.packing import check_packed
 from secagg.ring import RingVector
@@ -99,13 +99,23 @@ class Server(Machine):
         pieces = self.state.pieces if isinstance(self.state, Collecting) else {}
         return frozenset(pieces)
 
+    def fits(self, state: State) -> bool:
+        """A stored sum must be one of ours: of the length that its stage has, in our ring."""
+        bits = self.parameters.modulus_bits
+        match state:
+            case Collecting(total=total) | Unmasking(total=total):
+                return total.fits(bits, self.parameters.masked_length)
+            case Finished(total=total):
+                return total.fits(bits, self.parameters.length)
+        return True
+
     # Stage 0: advertise
 
     @on(Advertising, Begin)
     def bind(self, state: Advertising, event: Begin) -> Step[Advertising]:
         """Fix what is trained; needed before U1 is."""
-        if state.application or len(event.application) != DIGEST_BYTES:
-            raise LocalError(f"Begin is said once, with a digest of {DIGEST_BYTES} bytes")
+        if state.application:
+            raise LocalError("Begin is said once")
         return Step(replace(state, application=event.application))
 
     @receives(Advertising, Advert)
@@ -181,6 +191,7 @@ class Server(Machine):
         graph = self._graph(state)
         sharers = self._with_enough_holders(state.posted, graph)
         floor = self.parameters.floor
+        self._require(state.posted, floor, "shared their keys")
         self._require(sharers, floor, "shared their keys with enough neighbours")
         inboxes = tuple(
             (party, Inbox(state.context, _deliveries(state.posted, party, graph, sharers)))

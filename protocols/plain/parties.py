@@ -26,7 +26,7 @@ from secagg.codec import Bytes32
 from secagg.context import bound_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
-from secagg.ring import RingVector
+from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
 
@@ -113,9 +113,8 @@ class Client(Machine):
     def upload(self, state: Bound, event: Contribute) -> Step[Done]:
         """Send the vector."""
         parameters = self._session.parameters
+        check_vector(event.values, parameters.length)
         vector = RingVector.of(parameters.modulus_bits, event.values)
-        if len(vector) != parameters.length:
-            raise LocalError(f"a vector of {len(vector)} values; expected {parameters.length}")
         return Step(Done(), ((SERVER, Upload(state.context, vector.pack())),))
 
 
@@ -141,6 +140,12 @@ class Server(Machine):
         there = self.state.contributors
         dropped = {party: "upload" for party in everyone if party not in there}
         return Result(self.state.total.values(), there, dropped)
+
+    def fits(self, state: State) -> bool:
+        """A stored sum must be one of ours."""
+        parameters = self._session.parameters
+        total = getattr(state, "total", None)
+        return total is None or total.fits(parameters.modulus_bits, parameters.length)
 
     @property
     def waits_for(self) -> frozenset[int]:
@@ -172,6 +177,8 @@ class Server(Machine):
     @on(Collecting, RoundClosed)
     def finish(self, state: Collecting, _event: RoundClosed) -> Step[Finished]:
         """The sum is what was added."""
+        if not state.context:
+            raise LocalError("say Begin, with the application digest, before closing the stage")
         have, need = len(state.uploaded), self._session.parameters.floor
         if have < need:
             why = f"only {have} clients uploaded, fewer than {need}"
@@ -190,6 +197,4 @@ def configure(
 
 
 def _context1(session: Session, event: Begin) -> bytes:
-    if len(event.application) != DIGEST_BYTES:
-        raise LocalError(f"an application digest has {DIGEST_BYTES} bytes")
     return bound_context(session.context, event.application, _NO_GRAPH, _NO_GRAPH)

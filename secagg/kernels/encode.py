@@ -31,9 +31,10 @@ def encode(values: Any, words: Any, clip: float, scale: float, weight: float, to
         broken += not abs(value) <= _LARGEST
         value = value if value < clip else clip  # also where it is NaN
         value = value if value > -clip else -clip
-        rounded = weight * ((value + clip) * scale) + np.float64(words[index]) * _STEP
-        rounded = min(rounded, top)  # which is whole, so that the floor may come last
-        words[index] = words.dtype.type(np.int64(rounded))  # not negative: this is the floor
+        shifted = weight * ((value + clip) * scale)
+        whole = np.int64(shifted)  # not negative: this is the floor
+        up = (shifted - whole) + np.float64(words[index]) * _STEP >= 1.0
+        words[index] = words.dtype.type(min(whole + np.int64(up), np.int64(top)))
     return beyond, broken
 
 

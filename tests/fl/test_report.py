@@ -362,7 +362,7 @@ def test_expose_reads_what_a_federation_kept(protocol):
         for s in silos
     ]  # fmt: skip
     inputs = {
-        i + 1: encode_update(update, 32, settings.encoding, source).values
+        i + 1: encode_update(update, 32, settings.encoding, source).words
         for i, update in enumerate(updates)
     }
     parameters = settings.parameters(len(updates[0]))

@@ -89,7 +89,7 @@ def test_too_few_answers_abort_the_round_and_keep_the_model() -> None:
 def test_sigkill_at_any_moment_ends_in_the_exact_sum_or_an_abort() -> None:
     """A thread kills processes at random times, so also in the middle of a stage."""
     settings = Settings(data="digits", clients=9, rounds=10, suite="X25519")
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311 - when to kill, not what to mask
     with Pool(settings, observed=True) as pool:
         federation = Federation(settings, pool, observed=True)
         over = threading.Event()

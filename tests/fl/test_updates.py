@@ -16,7 +16,7 @@ def test_the_weighted_mean_comes_back_to_within_the_resolution() -> None:
     updates = rng.uniform(-0.5, 0.5, (7, 500)).astype(np.float32)
     weights = rng.integers(1, 1025, 7)
     total = sum(
-        encode_update(u, int(w), ENCODING, SystemSource()).values
+        encode_update(u, int(w), ENCODING, SystemSource()).words.astype(np.uint64)
         for u, w in zip(updates, weights, strict=True)
     )
     mean = decode_sum(np.asarray(total), ENCODING)

@@ -50,6 +50,8 @@ def masking(  # noqa: C901 - the protocol in one view
     if len(u1) < floor:
         return _too_few("advertise", u1, "advertised", floor)
     u2 = arrive({u for u in u1 if len(near(u, u1)) >= t}, "share")
+    if len(u2) < floor:
+        return _too_few("share", u2, "shared their keys", floor)
     while lonely := {u for u in u2 if len(near(u, u2)) < t}:
         u2 -= lonely
     if len(u2) < floor:

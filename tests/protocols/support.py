@@ -65,6 +65,7 @@ VARIANTS = (
     *(Variant(name, load(name), load(name).configure) for name in PROTOCOLS),
     Variant("masking, X25519", load("masking"), masking_with(suite="X25519")),
     Variant("masking, t=2", load("masking"), masking_with(suite="X25519", threshold=2)),
+    Variant("masking, in pieces", load("masking"), masking_with(suite="X25519", chunk=8)),
     Variant("masking, k-regular", load("masking"), k_regular("X25519"), (6, 10)),
     Variant("masking, k-regular hybrid", load("masking"), k_regular("MLKEM768-X25519"), (6, 8)),
     Variant("masking, k-regular tight", load("masking"), tight, (8, 11)),

@@ -16,10 +16,10 @@ from protocols.masking import PROTOCOL, configure
 from protocols.masking.messages import UnmaskAnswer, Upload
 from secagg.codec import decode
 from secagg.errors import PeerError, ProtocolAborted
-from secagg.rng import SystemSource
+from secagg.rng import SeededSource, SystemSource
 from tests.protocols import oracle
 from tests.protocols.oracle import LOST, STAGES
-from tests.protocols.support import exact_sum, one_hot, session_of
+from tests.protocols.support import exact_sum, one_hot, session_of, tight
 
 N, BITS, THRESHOLD = 5, 16, 3
 FAULTS = tuple(product(STAGES, Fault))
@@ -126,7 +126,7 @@ def test_any_number_vanishes_down_to_the_threshold(stage: str, threshold: int) -
 
 BELOW = {
     "advertise": "only 2 clients advertised, fewer than 3",
-    "share": "only 0 clients shared their keys with enough neighbours, fewer than 3",
+    "share": "only 2 clients shared their keys, fewer than 3",
     "upload": "only 2 clients uploaded, fewer than 3",
     "unmask": "only 2 clients answered the unmask request, fewer than 3",
 }
@@ -265,3 +265,27 @@ def test_an_abort_leaves_every_machine_terminal_or_waiting_and_the_server_empty(
         BELOW["unmask"],
         [],
     ]
+
+
+# --- sparse graphs -----------------------------------------------------------------------
+
+
+def test_who_has_too_few_surviving_neighbours_is_not_asked() -> None:
+    """It would have to refuse; so it is passed over, and nobody raises anything."""
+    passed_over = 0
+    for pair in combinations(range(1, 9), 2):
+        parameters = tight(8, 8, BITS)
+        inputs = {u: one_hot(u, 8, BITS) for u in range(1, 9)}
+        script = dict.fromkeys([(u, "upload") for u in pair], Fault.VANISH)
+        session = session_of(PROTOCOL, parameters)
+        outcome = run(PROTOCOL, session, inputs, SeededSource(b"tight"), faults=script)
+        graph = oracle.graph_of(parameters, outcome.transcript)
+        expected = oracle.masking(parameters, inputs, script, graph)
+        asked = [e for e in outcome.transcript if (e.sender, e.stage) == (SERVER, "upload")]
+        passed_over += 6 - len(asked)
+        assert outcome.errors == ()
+        if expected.abort:
+            assert (outcome.abort.stage, outcome.abort.reason) == expected.abort
+        else:
+            assert outcome.result.total.tolist() == exact_sum(inputs, expected.contributors, BITS)
+    assert passed_over

@@ -233,7 +233,7 @@ def test_without_numba_there_is_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_in_which_numba_does_not_compile() -> None:
     outputs = []
     for disabled in ("0", "1"):
-        done = subprocess.run(  # noqa: S603 - our own interpreter and script
+        done = subprocess.run(
             [sys.executable, "-W", "error", "-c", ROUND_TRIP],
             check=True,
             capture_output=True,

@@ -516,7 +516,9 @@ def encode_values(
     scale = (2**bits - 1) / (2 * clip)
     out = []
     for x, word in zip(values, ctr_words(key, iv), strict=False):
-        up = math.floor(weight * ((x + clip) * scale) + word / 2**32)
+        exact = weight * ((x + clip) * scale)
+        whole = math.floor(exact)
+        up = whole + ((exact - whole) + word / 2**32 >= 1)
         out.append(min(max(up, 0), weight * (2**bits - 1)))
     return [*out, weight]
 

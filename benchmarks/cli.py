@@ -1,0 +1,76 @@
+"""The command `secagg bench`. It runs from a checkout: benchmarks/ is not installed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and scale on this machine.")
+
+
+@bench.callback()
+def _commands() -> None:
+    """Keep the commands apart, even where there is one."""
+
+
+@bench.command()
+def speed(
+    quick: Annotated[bool, typer.Option("--quick", help="end within a minute")] = False,
+    json: Annotated[Path | None, typer.Option(help="write the rows to this file")] = None,
+    only: Annotated[str, typer.Option(help="only lines whose name contains this")] = "",
+) -> None:
+    """This project, its peers and the machine's limits, side by side in one run."""
+    from benchmarks import speed as lines  # noqa: PLC0415 - heavy imports come after a first word
+
+    console = Console()
+    size: lines.Size = "quick" if quick else "full"
+    planned = [each for each in lines.plan(size) if only in each.name]
+    rows = []
+    with console.status("compiling or loading the kernels") as status:
+        _warm_up(status)
+        for row in lines.measure(planned, size, status.update):
+            rows.append(row)
+            if json:
+                lines.write(rows, json)  # after each line: an interrupted run has its rows
+    lines.show(rows, lines.skipped(planned, size), console)
+
+
+def _warm_up(status: object) -> None:
+    from secagg import kernels  # noqa: PLC0415
+
+    kernels.on_compile(lambda name: status.update(f"compiling {name}"))  # type: ignore[attr-defined]
+    for name in kernels.warm_up():
+        status.update(f"loading {name}")  # type: ignore[attr-defined]
+
+
+@bench.command()
+def scale(
+    quick: Annotated[bool, typer.Option("--quick", help="a tenth of the clients")] = False,
+    grid: Annotated[bool, typer.Option(help="also how it grows with n, d and dropouts")] = True,
+    json: Annotated[Path | None, typer.Option(help="write the reports to this file")] = None,
+) -> None:
+    """Ten thousand clients in memory, and a thousand with long vectors, stage by stage."""
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from benchmarks import scale as scaling  # noqa: PLC0415
+    from secagg import kernels  # noqa: PLC0415
+
+    cases = [*scaling.HEADLINES, *(scaling.GRID if grid else ())]
+    if quick:
+        cases = [scaling.Case(max(case.n // 10, 50), case.d, case.dropout) for case in cases]
+    list(kernels.warm_up())
+    console, reports = Console(), []
+    with Progress(console=console) as bar:
+        for case in cases:
+            what = f"n={case.n}, d={case.d}, {case.dropout:.0%} dropouts"
+            task = bar.add_task(what, total=4 * case.n)
+
+            def advance(stage: str, _client: int, task: object = task, what: str = what) -> None:
+                bar.update(task, advance=1, description=f"{what}: {stage}")  # type: ignore[arg-type]
+
+            reports.append(scaling.measure(case, advance))
+            bar.update(task, completed=4 * case.n, description=what)
+    scaling.show(reports, console)
+    if json:
+        json.write_text(scaling.to_json(reports), encoding="utf-8")

@@ -1,0 +1,129 @@
+"""Whole parties and whole rounds of `masking`, on the real machines."""
+
+import time
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import flower
+from benchmarks.masks import streams_of
+from benchmarks.measure import DifferentResultsError, Line, close, timed
+from benchmarks.staged import ClientUnderTest, ServerUnderTest
+from protocols.base import Session
+from protocols.driver import Fault, Options, run
+from protocols.masking import PROTOCOL, configure
+from secagg.encoding import FixedPoint
+from secagg.rng import SystemSource
+
+HYBRID, CLASSIC = "MLKEM768-X25519", "X25519"
+
+
+def client_round(d: int, neighbours: int, suite: str = HYBRID) -> Line:
+    """A client from its keys to its answer, encoding included: all but training and disk.
+
+    With d = 1 it is the part that does not grow with the vector.
+    """
+    parameters = configure(neighbours + 1, d + 1, 32, suite=suite)
+    staged = ClientUnderTest(parameters)
+    encoding = FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=neighbours + 1)
+    update = np.random.default_rng(0).uniform(-1, 1, d).astype(np.float32)
+    coins, size = streams_of(1)[0], 4 * parameters.masked_length
+
+    def work(party: object) -> list[bytes]:
+        words = encoding.encode_words(update, 1, coins, clip=True).words
+        return staged.round(party, words)  # type: ignore[arg-type]
+
+    def check() -> None:
+        words = encoding.encode(update, 1, coins)
+        if work(staged.fresh()) != staged.expected_upload(words):
+            raise DifferentResultsError("the upload is not the masked vector")
+
+    return Line(
+        "client, whole round" if d > 1 else "client, what d does not change",
+        {"d": d, "neighbours": neighbours, "suite": suite},
+        timed(work, staged.fresh),
+        check,
+        bytes_per_param=size / d if d > 1 else None,
+    )
+
+
+def recovery(d: int, n: int, dropout: float) -> Line:
+    """The server's last stage on the complete graph: answers in, seeds back, masks off."""
+    dropped = round(n * dropout)
+    before = _server(n, d).after_uploads(dropped)
+    return Line(
+        f"server recovery, n={n}, {dropout:.0%} dropouts",
+        {
+            "d": d,
+            "clients": n,
+            "dropped": dropped,
+            "threshold": before.made_by.federation.parameters.threshold,
+            "suite": CLASSIC,
+            "other_stages_s": {k: float(f"{v:.3g}") for k, v in before.seconds.items()},
+        },
+        timed(before.recover, before.fresh),
+        before.check,
+    )
+
+
+def whole_round(d: int, clients: int, dropped: int, suite: str = HYBRID) -> Line:
+    """All parties' processor time, from floats to the mean, every stage and every byte."""
+    rng = np.random.default_rng(0)
+    updates = {u: rng.uniform(-1, 1, d).astype(np.float32) for u in range(1, clients + 1)}
+    gone = list(updates)[:dropped]
+    survivors = [u for u in updates if u not in gone]
+    mean = np.mean([updates[u] for u in survivors], axis=0, dtype=np.float64)
+    peers = {}
+    if flower.available():
+        theirs = flower.Round(updates, gone, clients // 2 + 1)
+        peers = {"Flower SecAgg+": timed(theirs.run, clock=time.process_time)}
+
+    def ours() -> NDArray[np.float64]:
+        return _round(updates, gone, suite)
+
+    def check() -> None:
+        close(ours(), mean, 1e-5, "mean")
+        if peers:
+            close(theirs.run(), mean, 1e-5, "Flower's mean")
+
+    return Line(
+        f"whole round, {clients} clients",
+        {"d": d, "clients": clients, "dropped": dropped, "suite": suite, "clock": "CPU"},
+        timed(ours, clock=time.process_time),
+        check,
+        peers=peers,
+        bytes_per_param=4.0,
+    )
+
+
+def _round(
+    updates: Mapping[int, NDArray[np.float32]], gone: list[int], suite: str
+) -> NDArray[np.float64]:
+    d, source = next(iter(updates.values())).size, SystemSource()
+    encoding = FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=len(updates))
+    session = Session(
+        "masking", configure(len(updates), d + 1, 32, suite=suite), source.seed(), bytes(32)
+    )
+    inputs = {
+        u: encoding.encode_words(update, 1, streams_of(1)[0], clip=True).words
+        for u, update in updates.items()
+    }
+    faults = {(u, "upload"): Fault.VANISH for u in gone}
+    options = Options(record=False)
+    outcome = run(PROTOCOL, session, inputs, source, faults=faults, options=options)
+    if outcome.result is None:
+        raise DifferentResultsError("the round was aborted")
+    return encoding.decode(outcome.result.total)[0]
+
+
+@cache
+def _server(n: int, d: int) -> ServerUnderTest:
+    """Kept for the next dropout rate: dealing for a thousand clients takes half a minute."""
+    return ServerUnderTest(configure(n, d, 32, suite=CLASSIC))
+
+
+def forget() -> None:
+    """Give back the memory that the server lines hold."""
+    _server.cache_clear()

@@ -1,0 +1,79 @@
+"""What a line should reach: the goals that this project has set itself.
+
+A goal is stated in words, and computed from the rows of one run. "limit": share of the
+machine's limit; "peer": times faster than a peer; "seconds": at most so long.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.measure import Row
+
+Kind = Literal["limit", "peer", "seconds"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`bound` is a least ratio, or for "seconds" a most."""
+
+    line: str
+    kind: Kind
+    bound: float
+    against: str = ""
+
+    def value(self, rows: Mapping[str, Row]) -> float | None:
+        """What was reached, or None where the run does not say."""
+        row = rows.get(self.line)
+        if row is None:
+            return None
+        if self.kind == "seconds":
+            return row.ours_s
+        other = {
+            "limit": row.limit_s,
+            "peer": row.peers.get(self.against),
+        }[self.kind]
+        return other / row.ours_s if other else None
+
+    def met(self, value: float) -> bool:
+        """Whether that is good enough."""
+        return value <= self.bound if self.kind == "seconds" else value >= self.bound
+
+    def words(self) -> str:
+        """The goal."""
+        return {
+            "limit": f"at least {self.bound:.0%} of the limit",
+            "peer": f"at least {self.bound:.3g}× as fast as {self.against}",
+            "seconds": f"at most {seconds(self.bound)}",
+        }[self.kind]
+
+    def reached(self, value: float) -> str:
+        """The value, as its goal is stated."""
+        if self.kind == "seconds":
+            return seconds(value)
+        return f"{value:.0%}" if self.kind == "limit" else f"{value:.3g}×"
+
+
+def seconds(value: float) -> str:
+    """Three digits, in the unit that suits."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+TARGETS = (
+    Target("32 masks, 32-bit, 1 thread", "limit", 0.9),
+    Target("32 masks, 32-bit, 1 thread", "peer", 3, "OpenSSL + NumPy"),
+    Target("32 masks, 32-bit, 2 threads", "peer", 1.4, "1 thread"),
+    Target("server recovery, n=500, 30% dropouts", "seconds", 4),
+    Target("server recovery, n=1000, 30% dropouts", "seconds", 20),
+    Target("client, whole round", "seconds", 0.25),
+    Target("client, what d does not change", "seconds", 0.1),
+    Target("Shamir, deal", "seconds", 1e-3),
+    Target("Shamir, reconstruct 150", "seconds", 5e-3),
+    Target("whole round, 30 clients", "peer", 50, "Flower SecAgg+"),
+    Target("demo, one round", "peer", 1 / 1.1, "in clear"),
+    Target("10 million parameters, 10 clients", "peer", 10, "one epoch of training"),
+    Target("cold start", "seconds", 1.5),
+)

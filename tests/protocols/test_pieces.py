@@ -1,0 +1,174 @@
+"""Uploads in several messages: taken in order, all or nothing, and in bounded memory."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from protocols.base import SERVER, Contribute, Received, RoundClosed
+from protocols.driver import Simulation
+from protocols.masking import PROTOCOL, configure
+from protocols.masking.messages import Upload
+from secagg.codec import decode, encode
+from secagg.errors import LocalError, PeerError
+from secagg.rng import SystemSource
+from tests.protocols.support import exact_sum, one_hot, session_of
+
+N, BITS, LENGTH = 4, 7, 20
+# 20 values, 10 zeros and a one: pieces of 8, 8, 8 and 7 coordinates, of 7 bits each
+
+
+def at_upload(length: int = LENGTH, chunk: int = 8, n: int = N) -> Simulation:
+    parameters = configure(n, length, BITS, suite="X25519", threshold=2, floor=2, chunk=chunk)
+    inputs = {u: one_hot(u, length, BITS) for u in range(1, n + 1)}
+    simulation = Simulation(PROTOCOL, session_of(PROTOCOL, parameters), inputs, SystemSource())
+    simulation.step("advertise")
+    simulation.step("share")
+    for request in [e for e in simulation.transcript if e.sender == SERVER][-n:]:
+        simulation.clients[request.to].handle(Received(SERVER, request.data))
+    return simulation
+
+
+def pieces_of(simulation: Simulation, client: int) -> list[bytes]:
+    sent = simulation.clients[client].handle(Contribute(simulation.inputs[client]))
+    return [envelope.data for envelope in sent]
+
+
+def give(simulation: Simulation, client: int, *pieces: bytes) -> None:
+    for piece in pieces:
+        assert simulation.server.handle(Received(client, piece)) == ()
+
+
+def ends_with(simulation: Simulation, *uploaders: int) -> None:
+    """Close the stage, unmask, and compare."""
+    for request in simulation.server.handle(RoundClosed()):
+        (answer,) = simulation.clients[request.to].handle(Received(SERVER, request.data))
+        simulation.server.handle(Received(request.to, answer.data))
+    simulation.server.handle(RoundClosed())
+    result = simulation.server.machine.result
+    assert result.contributors == uploaders
+    assert result.total.tolist() == exact_sum(simulation.inputs, uploaders, BITS)
+
+
+def test_pieces_of_several_clients_may_be_mixed() -> None:
+    simulation = at_upload()
+    waiting = {u: pieces_of(simulation, u) for u in (1, 2, 3, 4)}
+    assert {len(pieces) for pieces in waiting.values()} == {4}
+    for at in range(4):
+        for u in (3, 1, 4, 2):
+            assert u in simulation.server.machine.waits_for
+            give(simulation, u, waiting[u][at])
+    assert simulation.server.machine.waits_for == frozenset()
+    assert simulation.server.machine.unfinished == frozenset()
+    ends_with(simulation, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 3])
+def test_an_upload_that_is_not_complete_is_not_in_the_sum(parts: int) -> None:
+    simulation = at_upload()
+    for u in (1, 3):
+        give(simulation, u, *pieces_of(simulation, u))
+    give(simulation, 2, *pieces_of(simulation, 2)[:parts])
+    give(simulation, 4, *pieces_of(simulation, 4)[: 3 - parts])
+    assert simulation.server.machine.waits_for == {2, 4}
+    assert simulation.server.machine.unfinished == {u for u, k in ((2, parts), (4, 3 - parts)) if k}
+    ends_with(simulation, 1, 3)
+    assert dict(simulation.server.machine.result.dropped) == {2: "upload", 4: "upload"}
+
+
+def other(piece: bytes, **fields: object) -> bytes:
+    return encode(replace(decode(piece, Upload), **fields))
+
+
+WRONG = {
+    "the next but one": (lambda p: p[2], "piece 2 where 1 is next"),
+    "the last": (lambda p: p[3], "piece 3 where 1 is next"),
+    "the first again": (lambda p: p[0], "piece 0 where 1 is next"),
+    "beyond the last": (lambda p: other(p[1], index=4), "piece 4 where 1 is next"),
+    "far beyond": (lambda p: other(p[1], index=2**53), "piece 9007199254740992 where 1 is next"),
+    "negative": (lambda p: other(p[1], index=-1), "not a valid encoding"),
+    "empty": (lambda p: other(p[1], packed=b""), "got 0"),
+    "the whole": (lambda p: other(p[1], packed=bytes(28)), "got 28"),
+    "a byte short": (lambda p: other(p[1], packed=bytes(6)), "got 6"),
+    "a byte long": (lambda p: other(p[1], packed=bytes(8)), "got 8"),
+    "another session": (lambda p: other(p[1], context=bytes(32)), "of another session"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_piece_that_is_wrong(case: str) -> None:
+    simulation = at_upload()
+    pieces = pieces_of(simulation, 1)
+    give(simulation, 1, pieces[0])
+    change, reason = WRONG[case]
+    before = simulation.server.machine.snapshot()
+    with pytest.raises(PeerError) as caught:
+        simulation.server.handle(Received(1, change(pieces)))
+    assert (caught.value.peer, caught.value.stage) == (1, "upload")
+    assert reason in caught.value.reason
+    assert caught.value.expected
+    assert simulation.server.machine.snapshot() == before
+    give(simulation, 1, *pieces[1:])
+    give(simulation, 2, *pieces_of(simulation, 2))
+    ends_with(simulation, 1, 2)
+
+
+def test_padding_is_checked_in_the_last_piece() -> None:
+    simulation = at_upload()
+    *pieces, last = pieces_of(simulation, 1)
+    give(simulation, 1, *pieces)
+    packed = decode(last, Upload).packed
+    padded = other(last, packed=packed[:-1] + bytes([packed[-1] | 0x80]))
+    before = simulation.server.machine.snapshot()
+    with pytest.raises(PeerError, match="padding bit"):
+        simulation.server.handle(Received(1, padded))
+    assert simulation.server.machine.snapshot() == before
+
+
+@pytest.mark.parametrize("at", [0, 7, 8, LENGTH - 1])
+def test_a_value_that_does_not_fit_in_any_piece_sends_none_of_them(at: int) -> None:
+    simulation = at_upload()
+    client = simulation.clients[1]
+    values = np.zeros(LENGTH, np.uint64)
+    values[at] = 2**BITS
+    before = client.machine.snapshot()
+    with pytest.raises(LocalError, match="does not fit"):
+        client.handle(Contribute(values))
+    assert client.machine.snapshot() == before
+    give(simulation, 1, *pieces_of(simulation, 1))
+
+
+def test_a_restart_resends_all_pieces() -> None:
+    simulation = at_upload()
+    pieces = pieces_of(simulation, 1)
+    give(simulation, 1, pieces[0])
+    resent = simulation._restart(1)
+    assert [envelope.data for envelope in resent] == pieces
+    with pytest.raises(PeerError, match="piece 0 where 1 is next"):
+        give(simulation, 1, *pieces)
+    give(simulation, 1, *pieces[1:])
+    assert 1 not in simulation.server.machine.waits_for
+
+
+def test_a_server_in_the_middle_of_an_upload_survives_its_snapshot() -> None:
+    simulation = at_upload()
+    pieces = pieces_of(simulation, 1)
+    give(simulation, 1, *pieces[:2])
+    machine = simulation.server.machine
+    machine.restore(machine.snapshot())
+    give(simulation, 1, *pieces[2:])
+    give(simulation, 2, *pieces_of(simulation, 2))
+    ends_with(simulation, 1, 2)
+
+
+def test_one_client_after_the_other_costs_one_vector_more_and_no_further() -> None:
+    length, n = 4096, 8
+    simulation = at_upload(length, chunk=512, n=n)
+    empty = len(simulation.server.machine.snapshot())
+    vector = length * BITS // 8
+    sizes = []
+    for u in range(1, n + 1):
+        for piece in pieces_of(simulation, u):
+            give(simulation, u, piece)
+            sizes.append(len(simulation.server.machine.snapshot()) - empty)
+    assert max(sizes) < vector + 200
+    assert sizes[-1] <= 2 * n

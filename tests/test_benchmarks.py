@@ -1,0 +1,154 @@
+"""Each line of the benchmark in its smallest size: who is compared computes the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import ckks, flower, machine, masks, page, rounds, scale, sharing, speed, vectors
+from benchmarks.measure import DifferentResultsError, Line, Row, close, run, same, timed
+from benchmarks.targets import TARGETS, Target, seconds
+
+KEYS = {"name", "params", "ours_s", "limit_s", "peers", "bytes_per_param"}
+
+LINES = {
+    "copy": lambda: machine.memory_copy(1 << 12),
+    "masks": lambda: masks.masks(1000, 3, 32, 1),
+    "masks on threads": lambda: masks.masks(100_000, 3, 32, 2),
+    "wide masks": lambda: masks.masks(1000, 3, 64, 1),
+    "pack": lambda: vectors.packed(70_001, 20),
+    "unpack": lambda: vectors.unpacked(70_001, 20),
+    "sum": lambda: vectors.running_sum(70_001, 20),
+    "encode": lambda: vectors.encode(70_001),
+    "deal": lambda: sharing.deal(5, 3),
+    "reconstruct": lambda: sharing.reconstruct(5, 3, 4),
+    "seal": lambda: sharing.hpke(rounds.HYBRID, 1, sealing=True),
+    "open": lambda: sharing.hpke(rounds.CLASSIC, 1, sealing=False),
+    "client": lambda: rounds.client_round(100, 4),
+    "recovery": lambda: rounds.recovery(100, 10, 0.3),
+    "recovery without dropouts": lambda: rounds.recovery(100, 10, 0.0),
+    "round": lambda: rounds.whole_round(100, 5, 1),
+    "ckks": lambda: ckks.sums(5000, 3),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_compares_equal_results(name: str) -> None:
+    line = LINES[name]()
+    row = run(line, repeats=1, budget=0)
+    assert row.ours_s > 0
+    assert row.peers.keys() == line.peers.keys()
+    assert all(value > 0 for value in row.peers.values())
+    assert (row.limit_s is None) == (line.limit is None)
+
+
+@pytest.mark.filterwarnings("default")
+def test_lines_with_processes_and_training() -> None:
+    federation = pytest.importorskip("benchmarks.federation")
+    assert run(federation.large_model(3, 32, 2), 1, 0).peers["one epoch of training"] > 0
+    assert run(federation.cold_start(), 1, 0).limit_s
+    row = run(federation.demo_round("digits", 3), 1, 0)
+    assert row.peers["in clear"] > 0
+
+
+@pytest.mark.skipif(not flower.available(), reason="flwr is not installed")
+def test_flower_sums_the_same() -> None:
+    assert "Flower SecAgg+" in rounds.whole_round(50, 5, 1).peers
+
+
+def test_different_results_are_not_timed() -> None:
+    def differ() -> None:
+        same(np.zeros(2), np.ones(2), "two vectors")
+
+    closed = []
+    line = Line("broken", {}, timed(lambda: None), differ, close=lambda: closed.append(True))
+    with pytest.raises(DifferentResultsError, match="two vectors"):
+        run(line, 1, 0)
+    assert closed
+    with pytest.raises(DifferentResultsError):
+        close(np.zeros(2), np.ones(2), 0.5, "two vectors")
+
+
+def test_a_line_is_interleaved_and_stops_when_its_time_is_up() -> None:
+    turns: list[str] = []
+
+    def contestant(name: str):
+        return lambda: float(turns.append(name) or 1)
+
+    line = Line(
+        "order",
+        {},
+        contestant("ours"),
+        lambda: None,
+        {"peer": contestant("peer")},
+        contestant("limit"),
+    )
+    assert run(line, 2, 10).params["repeats"] == 2
+    assert turns == ["ours", "peer", "limit"] * 2
+    assert run(line, 5, 0).params["repeats"] == 1
+
+
+def test_the_file_has_exactly_the_promised_keys(tmp_path: Path) -> None:
+    rows = [run(LINES[name](), 1, 0) for name in ("copy", "masks", "pack")]
+    speed.write(rows, tmp_path / "rows.json")
+    entries = json.loads((tmp_path / "rows.json").read_text())
+    assert all(entry.keys() == KEYS for entry in entries)
+    assert speed.read(tmp_path / "rows.json") == rows
+
+
+def test_the_plan_names_the_lines_it_makes() -> None:
+    full, quick = speed.plan("full"), speed.plan("quick")
+    assert [each.name for each in full] == [each.name for each in quick]
+    assert {target.line for target in TARGETS} <= {each.name for each in full}
+    for each in full[:2]:
+        assert each.make().name == each.name
+    assert speed.skipped(full, "full") == []
+    assert "whole round, 30 clients" in speed.skipped(quick, "quick")
+
+
+def test_a_target_says_whether_it_is_met() -> None:
+    rows = {"a": Row("a", {}, 2.0, 1.0, {"b": 6.0}, None)}
+    for target, met in (
+        (Target("a", "limit", 0.5), True),
+        (Target("a", "limit", 0.6), False),
+        (Target("a", "peer", 3, "b"), True),
+        (Target("a", "peer", 4, "b"), False),
+        (Target("a", "seconds", 2), True),
+        (Target("a", "seconds", 1), False),
+    ):
+        value = target.value(rows)
+        assert value is not None
+        assert target.met(value) is met
+        assert target.words()
+        assert target.reached(value)
+    assert Target("a", "peer", 3, "absent").value(rows) is None
+    assert Target("absent", "seconds", 3).value(rows) is None
+    assert seconds(0.0015) == "1.5 ms"
+
+
+def test_scale_counts_every_byte_of_every_stage() -> None:
+    seen: list[tuple[str, int]] = []
+    report = scale.measure(
+        scale.Case(30, 50, 0.1), lambda stage, client: seen.append((stage, client))
+    )
+    assert report.dropped == 3
+    assert len(seen) == 30 * 3 + 27
+    assert list(report.client) == ["advertise", "share", "upload", "unmask"]
+    assert all(cost.sent > 0 for cost in report.client.values())
+    assert report.server["upload"].received >= 27 * report.client["upload"].sent - 27
+    assert json.loads(scale.to_json([report]))[0]["n"] == 30
+
+
+def test_the_page_is_made_from_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    names = ("copy", "masks", "ckks", "recovery")
+    speed.write([run(LINES[name](), 1, 0) for name in names], tmp_path / "rows.json")
+    reports = [scale.measure(scale.Case(n, 1000, 0.1)) for n in (20, 30)]
+    (tmp_path / "scale.json").write_text(scale.to_json(reports))
+    page.main([str(tmp_path / "rows.json"), str(tmp_path / "scale.json")])
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "3 masks, 32-bit, 1 thread" in text
+    for name in ("peers", "recovery", "scale"):
+        assert f"benchmarks/{name}.svg" in text
+        assert (tmp_path / "benchmarks" / f"{name}.svg").read_text().startswith("<?xml")
