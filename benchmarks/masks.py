@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -11,6 +10,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from benchmarks.measure import Contestant, Line, same, timed
 from secagg import prg
+
+PIECE = 2 << 20
+"""Bytes of stream that a thread of the limit takes at a time, as the kernels' threads do."""
 
 CHUNK = 1 << 16
 """Bytes of stream at a time: what OpenSSL and NumPy together are fastest with."""
@@ -63,11 +65,11 @@ def pipeline(size: int, threads: int) -> Contestant | None:
     if name == "openssl":
         return None
     from secagg.kernels import aes  # noqa: PLC0415 - needs a CPU with AES
+    from secagg.kernels._parallel import spread  # noqa: PLC0415
 
     aes.pipeline_limit(name, 1)
 
     def work() -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda _: aes.pipeline_limit(name, size // threads), range(threads)))
+        spread(lambda low, high: aes.pipeline_limit(name, high - low), size, PIECE, threads)
 
-    return timed(work if threads > 1 else lambda: aes.pipeline_limit(name, size))
+    return timed(work)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks import ckks, machine, masks, rounds, sharing, vectors
 from benchmarks.measure import Line, Row, run
-from benchmarks.targets import TARGETS, seconds
+from benchmarks.targets import TARGETS, seconds, times
 
 Size = Literal["quick", "full"]
 
@@ -101,7 +101,7 @@ def limit_of(row: Row) -> str:
 def peers_of(row: Row) -> str:
     """Each peer, and how many times faster this project is."""
     return ", ".join(
-        f"{name} {seconds(theirs)} ({theirs / row.ours_s:.3g}×)"
+        f"{name} {seconds(theirs)} ({times(theirs / row.ours_s)}×)"
         for name, theirs in row.peers.items()
     )
 
@@ -156,7 +156,7 @@ def _rounds() -> Iterator[Planned]:
 def _federations() -> Iterator[Planned]:
     yield Planned("cold start", _cold_start, repeats=5, budget=10)
     yield Planned("demo, one round", _demo_round, repeats=15, budget=30, quick=False)
-    yield Planned("10 million parameters, 10 clients", _large, repeats=5, budget=30, quick=False)
+    yield Planned("10 million parameters, 10 clients", _large, repeats=3, budget=40, quick=False)
 
 
 def _cold_start() -> Line:
@@ -174,4 +174,4 @@ def _demo_round() -> Line:
 def _large() -> Line:
     from benchmarks import federation  # noqa: PLC0415
 
-    return federation.large_model(clients=10, samples=500, hidden=1084)
+    return federation.large_model(clients=10, samples=6000, hidden=1084)

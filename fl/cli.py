@@ -1,6 +1,7 @@
 """The command `secagg`. Imports stay light: something moves at once, the rest comes later."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,10 +66,19 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
         _fail("a round's sum was not exact: see result.json", INEXACT)
 
 
+def _mount_benchmarks() -> None:
+    """`secagg bench` runs from a checkout: benchmarks/ is not part of an installation."""
+    root = Path(__file__).parent.parent
+    if (root / "benchmarks" / "cli.py").exists():
+        sys.path.insert(0, str(root))
+        app.add_typer(import_module("benchmarks.cli").bench, name="bench")
+
+
 def main() -> None:
     """The entry point: errors of this project are one sentence, anything else is a bug."""
     from secagg.errors import SecaggError  # noqa: PLC0415
 
+    _mount_benchmarks()
     try:
         code = app(standalone_mode=False)
     except click.ClickException as error:

@@ -8,6 +8,7 @@ from fl.models import signature
 from secagg.codec import Value, encode
 from secagg.context import application_digest
 from secagg.encoding import FixedPoint
+from secagg.errors import DecodeError
 
 
 class RoundConfig(Value, frozen=True):
@@ -30,7 +31,13 @@ class RoundConfig(Value, frozen=True):
 
 
 def round_digest(architecture: nn.Module, model: bytes, config: RoundConfig) -> bytes:
-    """The application digest, from the received bytes of the model (float32, all parameters)."""
+    """The application digest, from the received bytes of the model (float32, all parameters).
+
+    Raises DecodeError where they are not those of this architecture.
+    """
+    sizes = [int(np.prod(shape)) for _, _, shape in signature(architecture)]
+    if len(model) != 4 * sum(sizes):
+        raise DecodeError(f"a model of {len(model)} bytes; expected {4 * sum(sizes)}")
     flat = np.frombuffer(model, "<f4")
     arrays, start = [], 0
     for name, dtype, shape in signature(architecture):

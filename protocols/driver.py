@@ -121,7 +121,7 @@ class Simulation:
 
     protocol: Protocol
     session: Session
-    inputs: Mapping[int, Vector]
+    inputs: Mapping[int, Vector] = field(repr=False)
     source: RandomSource
     application: bytes = bytes(32)
     faults: Script | None = None

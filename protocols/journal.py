@@ -138,4 +138,5 @@ def already_claimed(claim: Claim) -> LocalError:
 
 
 def _digest(envelopes: Sequence[Envelope]) -> bytes:
-    return digest("claim", *(part for e in envelopes for part in (e.to, e.data)))
+    parts = ((e.to, digest("envelope", e.data)) for e in envelopes)
+    return digest("claim", *(part for pair in parts for part in pair))

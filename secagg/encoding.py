@@ -39,6 +39,9 @@ class Encoded(NamedTuple):
     words: prg.Words
     clipped: int
 
+    def __repr__(self) -> str:
+        return f"<Encoded vector of {len(self.words) - 1} values>"
+
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:

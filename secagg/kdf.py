@@ -30,7 +30,10 @@ _SALT_INNER, _SALT_OUTER = sha256(_IPAD + _IPAD), sha256(_OPAD + _OPAD)
 
 
 def label(kind: str, *parts: Part) -> bytes:
-    """The domain separation string of `kind` over `parts`: injective in all of them."""
+    """The domain separation string of `kind` over `parts`.
+
+    Injective among parts of the same types, which each kind fixes for each of its positions.
+    """
     return _VERSION + _prefixed(kind) + b"".join([_prefixed(part) for part in parts])
 
 

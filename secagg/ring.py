@@ -98,12 +98,13 @@ class RingVector:
         """Whether this is a vector of that ring and length."""
         return (self.bits, len(self)) == (bits, length)
 
-    def to_state(self) -> tuple[int, bytes]:
-        """What a store keeps."""
-        return self.bits, self._words.astype(self._words.dtype.newbyteorder("<")).tobytes()
+    def to_state(self) -> tuple[int, memoryview]:
+        """What a store keeps: k, and the words, little-endian, in the same memory."""
+        little = self._words.dtype.newbyteorder("<")
+        return self.bits, memoryview(self._words.astype(little, copy=False)).cast("B")
 
     @classmethod
-    def from_state(cls, bits: int, raw: bytes) -> "RingVector":
+    def from_state(cls, bits: int, raw: bytes | memoryview) -> "RingVector":
         """The inverse of `to_state`. Raises DecodeError for no whole number of words."""
         little = np.dtype(word(bits)).newbyteorder("<")
         if len(raw) % little.itemsize:

@@ -114,6 +114,8 @@ def test_a_target_says_whether_it_is_met() -> None:
         (Target("a", "limit", 0.6), False),
         (Target("a", "peer", 3, "b"), True),
         (Target("a", "peer", 4, "b"), False),
+        (Target("a", "cost", 0.4, "b"), True),
+        (Target("a", "cost", 0.3, "b"), False),
         (Target("a", "seconds", 2), True),
         (Target("a", "seconds", 1), False),
     ):

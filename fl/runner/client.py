@@ -42,7 +42,8 @@ from fl.training import configure, evaluate, train
 from fl.updates import encode_update
 from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
-from secagg.errors import PeerError, ProtocolAborted, ProtocolError, SecaggError
+from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
+from secagg.kdf import digest
 from secagg.prg import Words
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
@@ -90,6 +91,7 @@ class _Client:
             send(self._observer, Hello(config.me, os.getpid()))
         self._party: Party | None = None
         self._start: Start | None = None
+        self._model_digest = b""
 
     def serve(self) -> None:
         send(self._server, Ready())
@@ -109,7 +111,7 @@ class _Client:
         """A refusal goes back as a code, and the client sits out the rest of the round."""
         try:
             step(frame)
-        except ProtocolError as error:
+        except SecaggError as error:
             stage = getattr(error, "stage", "")
             peer = error.peer if isinstance(error, PeerError) else SERVER
             send(self._server, Refused(error.code, stage, peer))
@@ -127,16 +129,25 @@ class _Client:
         machine = self._settings.machines.client(
             session, self._config.me, SystemSource(), HpkeSealer()
         )
+        self._party = None
+        self._model_digest = digest("model", start.model)
+        if self._journal.is_spent(self._model_digest, self._config.me):
+            raise LocalError("our update of this model is spent; wait for another model")
+        self._journal.close_others(start.session_id, self._config.me)
         self._party = Party(machine, start.session_id, self._journal)
         self._start = start
         self._send(self._party.handle(Join()))
-        digest = round_digest(self._model, start.model, start.config)
-        self._send(self._party.handle(Begin(digest)))
+        application = round_digest(self._model, start.model, start.config)
+        self._send(self._party.handle(Begin(application)))
         self._contribute_if_asked()
 
     def _deliver(self, frame: Deliver) -> None:
         if self._party is None:
             return  # a message of a round that we do not take part in
+        if self._party.machine.state.stage == "unmask":
+            # before the answer: from here on our update may be known in a sum, and the same
+            # update in another sum would be known by the difference
+            self._journal.spend(self._model_digest, self._config.me)
         self._send(self._party.handle(Received(SERVER, frame.data)))
         self._contribute_if_asked()
 

@@ -1,17 +1,20 @@
 """The rounds of a federation, from the server's side, as a stream of events.
 
-The server's machine lives here, with the global model and the public test set; no update
-ever does. A stage is closed when everybody who can still answer has, or at its deadline.
+The server's machine lives here, with the global model and the public test set. No update in
+clear is here while the federation runs; the demo's observer hands out one when it is over. A
+stage is closed when everybody who can still answer has, or at its deadline.
 """
 
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.data import load_test
+from fl.journal import SqliteJournal
 from fl.models import build, load_vector, to_vector
 from fl.round import RoundConfig, model_bytes, round_digest
 from fl.runner.frames import (
@@ -35,12 +38,15 @@ from fl.settings import STAGE_DEADLINE, Settings
 from fl.training import Metrics, configure, evaluate
 from fl.updates import decode_sum
 from protocols.base import Begin, Envelope, Machine, Received, Result, RoundClosed, Session
-from protocols.journal import Journal, MemoryJournal, Party
-from secagg.errors import PeerError, ProtocolAborted
+from protocols.journal import Party
+from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.ring import word
 from secagg.rng import SystemSource
 
 Vector = NDArray[np.float64]
+LAST_STAGE = "unmask"
+PIECE_PATIENCE = 2.0
+"""Seconds without a piece after which a client in the middle of an upload is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +160,21 @@ class Federation:
         self._test = load_test(settings.data, clients=len(settings.roster))
         self._pool = pool
         self._observed = observed
-        self._journal: Journal = MemoryJournal()
+        self._journal = SqliteJournal(pool.file("server.sqlite"))
         self._away: dict[int, int] = {}
+        self._spent = False
         self._received: tuple[int, bytes] | None = None
 
     def rounds(self) -> Iterator[Event]:
-        """All rounds."""
+        """All rounds; fewer where one fails after its updates are spent.
+
+        Then nothing may follow: another sum of the same updates over other clients would
+        reveal a client by the difference, and without a sum there is no other model.
+        """
         for number in range(1, self.settings.total_rounds + 1):
             yield from self._round(number)
+            if self._spent:
+                return
 
     def alone(self) -> Iterator[Event]:
         """The baseline: every client by itself, for as many epochs."""
@@ -233,8 +246,9 @@ class Federation:
         while (server.machine.waits_for & self._pool.alive) - sitting_out:
             left = deadline - time.monotonic()
             if left < 0:
+                yield from self._give_up(server, sitting_out, stage)
                 return
-            for who, frame in self._pool.hear(left, server.machine.unfinished):
+            for who, frame in self._hear(server.machine.unfinished, left):
                 match frame:
                     case Sent():
                         yield self._take(number, server, who, frame, tally)
@@ -245,6 +259,17 @@ class Federation:
                         yield Trouble(who, frame.stage, f"it refused: {frame.code}")
                     case Gone():
                         yield Lost(who, stage, killed=False)
+
+    def _hear(self, first: frozenset[int], left: float) -> list[tuple[int, Any]]:
+        """Who is in the middle of an upload is heard first, so that few are at a time."""
+        heard = list(self._pool.hear(min(left, PIECE_PATIENCE), first)) if first else []
+        return heard or list(self._pool.hear(left))
+
+    def _give_up(self, server: "_Server", sitting_out: set[int], stage: str) -> Iterator[Event]:
+        """Whoever lives and did not answer by the deadline hangs: its process is ended."""
+        for who in (server.machine.waits_for & self._pool.alive) - sitting_out:
+            self._pool.kill(who)
+            yield Lost(who, stage, killed=False)
 
     def _take(self, number: int, server: "_Server", who: int, frame: Sent, tally: _Tally) -> Event:
         """Hand a client's message to the machine, under the number its pipe stands for."""
@@ -260,8 +285,12 @@ class Federation:
     def _finish(self, number: int, server: "_Server", tally: _Tally, reason: str) -> RoundEnded:
         result = None if reason else server.machine.result
         if result is not None:
-            mean = decode_sum(result.total, self.settings.encoding).update
-            self._vector = self.settings.strategy.next_model(self._vector, mean)
+            try:
+                mean = decode_sum(result.total, self.settings.encoding).update
+                self._vector = self.settings.strategy.next_model(self._vector, mean)
+            except LocalError as error:  # a client encoded what no client may
+                result, reason = None, f"the sum is not one of encoded updates: {error}"
+        self._spent = result is None and LAST_STAGE in tally.seconds
         load_vector(self.model, self._vector)
         metrics = evaluate(self.model, *self._test)
         verdict = self._verdict(number, result)

@@ -7,18 +7,20 @@ milliseconds, and inherits nothing from the server's process.
 import multiprocessing as mp
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from fl.runner import client, observer
-from fl.runner.frames import Failed, FromClient, Ready, ServerToObserver, Stop, receive, send
+from fl.runner.frames import Failed, Ready, ServerToObserver, Stop, receive, send
+from fl.runner.mailbox import Line, Mailbox
 from fl.settings import Settings
 from secagg.codec import Value
-from secagg.errors import DecodeError, SecaggError
+from secagg.errors import SecaggError
 
 START_PATIENCE = 60.0
 STOP_PATIENCE = 2.0
@@ -49,6 +51,7 @@ class Gone:
 class _Process:
     process: BaseProcess
     pipe: Connection
+    line: Line | None = None
 
 
 class Pool:
@@ -60,6 +63,7 @@ class Pool:
         self._context: Any = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["fl.runner.preload"])
         self._folder = tempfile.TemporaryDirectory(prefix="secagg-")
+        self._mailbox = Mailbox()
         self._clients: dict[int, _Process] = {}
         self._observer: _Process | None = None
 
@@ -75,17 +79,14 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        everyone = [*self._clients.values(), *([self._observer] if self._observer else [])]
-        for each in everyone:
-            try:
-                send(each.pipe, Stop())
-            except OSError:
-                continue
-        for each in everyone:
-            each.process.join(STOP_PATIENCE)
-            each.process.kill()
-            each.process.join()
-            each.pipe.close()
+        if self._observer:
+            with suppress(OSError):
+                send(self._observer.pipe, Stop())
+            self._end(self._observer, STOP_PATIENCE)
+        for each in self._clients.values():
+            self._tell(each, Stop())
+        for each in self._clients.values():
+            self._end(each, STOP_PATIENCE)
         self._folder.cleanup()
 
     @property
@@ -103,7 +104,7 @@ class Pool:
             config = client.ClientConfig(
                 who,
                 self._settings,
-                Path(self._folder.name) / f"client-{who}.sqlite",
+                self.file(f"client-{who}.sqlite"),
                 self._address if self._observed else None,
             )
             self._clients[who] = self._launch(client.main, config)
@@ -119,26 +120,23 @@ class Pool:
             raise
         if isinstance(frame, Failed):
             raise RunnerError(f"client {who} cannot start: {frame.reason}")
+        self._clients[who].line = self._mailbox.open(self._clients[who].pipe)
         return True
 
     def kill(self, who: int) -> None:
         """SIGKILL: the process has no chance to say or keep anything."""
         gone = self._clients.pop(who)
         gone.process.kill()
-        gone.process.join()
-        gone.pipe.close()
+        self._end(gone, None)
 
     def pid(self, who: int) -> int:
         """The process number of a living client."""
         return self._clients[who].process.pid or 0
 
     def tell(self, who: int, frame: Value) -> None:
-        """Send a frame to a client; one that is gone will be noticed by `hear`."""
+        """Send a frame to a client, without waiting for it to read."""
         if who in self._clients:
-            try:
-                send(self._clients[who].pipe, frame)
-            except OSError:
-                return
+            self._tell(self._clients[who], frame)
 
     def hear(self, timeout: float, only: frozenset[int] = frozenset()) -> Iterator[tuple[int, Any]]:
         """What clients said within `timeout` seconds: (client, frame), or (client, Gone).
@@ -147,13 +145,11 @@ class Pool:
         """
         heard = (only & self.alive) or self.alive
         numbers = {self._clients[who].pipe: who for who in heard}
-        for pipe in wait(list(numbers), timeout):
-            who = numbers[pipe]  # type: ignore[index]
-            try:
-                yield who, receive(self._clients[who].pipe, FromClient)
-            except (EOFError, OSError, DecodeError):
+        for pipe, frame in self._mailbox.take(numbers.keys(), timeout).items():
+            who = numbers[pipe]
+            if frame is Line.ENDED:
                 self.kill(who)
-                yield who, Gone(who)
+            yield who, Gone(who) if frame is Line.ENDED else frame
 
     def ask_observer(self, frame: ServerToObserver, kind: Any) -> Any:
         """Send the observer a frame and wait for its answer. Raises RunnerError."""
@@ -162,9 +158,13 @@ class Pool:
         send(self._observer.pipe, frame)
         return self._expect(self._observer, kind, "the observer")
 
+    def file(self, name: str) -> Path:
+        """A file in this federation's private folder, which goes when the pool is left."""
+        return Path(self._folder.name) / name
+
     @property
     def _address(self) -> Path:
-        return Path(self._folder.name) / "observer"
+        return self.file("observer")
 
     def _launch(self, main: Any, *arguments: Any) -> _Process:
         ours, theirs = self._context.Pipe()
@@ -172,6 +172,20 @@ class Pool:
         process.start()
         theirs.close()
         return _Process(process, ours)
+
+    def _tell(self, each: _Process, frame: Value) -> None:
+        if each.line:
+            each.line.tell(frame)
+
+    def _end(self, each: _Process, patience: float | None) -> None:
+        """Wait for a process to end, kill it if it does not, and close its pipe."""
+        each.process.join(patience)
+        each.process.kill()
+        each.process.join()
+        if each.line:
+            each.line.close()
+        else:
+            each.pipe.close()
 
     def _expect(self, each: _Process, kind: Any, name: str) -> Any:
         if not each.pipe.poll(START_PATIENCE):

@@ -15,7 +15,7 @@ from secagg.graph import (
 from secagg.seal import DEFAULT_SUITE, suite
 
 CANARY_BITS = 64
-MAX_HELD_BYTES = 4 * 2**30
+MAX_HELD_BYTES = 2**29
 CHUNK = 1 << 22
 
 
@@ -111,7 +111,7 @@ class MaskingParameters(Parameters, frozen=True):
         held = self.clients * self.degree * suite(self.suite).sealed_bytes(32)
         if held > MAX_HELD_BYTES:
             raise ParameterError(
-                f"the server would hold {held / 2**30:.1f} GiB of sealed seeds; use a k-regular "
+                f"the server would hold {held / 2**20:.0f} MiB of sealed seeds; use a k-regular "
                 "graph (protocols.masking.sparse) or suite X25519"
             )
 

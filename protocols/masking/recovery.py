@@ -170,7 +170,8 @@ class Recovery:
         if len(good) < need:
             what = "self-mask" if kind == "self" else "mask"
             why = f"{len(good)} shares of the {what} seed of client {dealer} came back, not {need}"
-            raise self._abort(why, *(bad.holder for bad in self._bad if bad.dealer == dealer))
+            wrong = {bad.holder for bad in self._bad if bad.dealer == dealer}
+            raise self._abort(why, *wrong, *({dealer} if wrong else ()))
         return dict(list(good.items())[:need])
 
     def _abort_for_dealer(

@@ -55,6 +55,9 @@ from secagg.rng import RandomSource
 from secagg.seal import suite
 from secagg.shamir import SHARE_BYTES, parse_share
 
+MAX_OPEN_UPLOADS = 4
+"""Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
+
 
 class Server(Machine):
     """The server of one session. It draws the graph's seed, and nothing else at random."""
@@ -213,6 +216,8 @@ class Server(Machine):
             raise self.refuse(sender, "did not share its keys")
         if sender in state.uploaded:
             raise self.refuse(sender, "uploaded twice")
+        if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
+            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
         have = (*state.pieces.get(sender, ()), upload.packed)
         pieces = self.parameters.pieces
         if upload.index != len(have) - 1:
@@ -234,11 +239,14 @@ class Server(Machine):
         """Fix U3 and ask its members for shares."""
         self._require(state.uploaded, self.parameters.floor, "uploaded")
         graph = self._graph(state)
+        near = {u: sorted({u, *graph[u]} & state.uploaded) for u in sorted(state.uploaded)}
+        for u, there in near.items():
+            if len(there) < self.parameters.threshold:
+                raise self._abort(
+                    f"client {u} uploaded, but only {len(there)} holders of its shares"
+                )
         requests = tuple(
-            (party, UnmaskRequest(state.context, survivors, len(state.uploaded)))
-            for party in sorted(state.uploaded)
-            if len(survivors := tuple(sorted({party, *graph[party]} & state.uploaded)))
-            >= self.parameters.threshold
+            (u, UnmaskRequest(state.context, tuple(there), len(near))) for u, there in near.items()
         )
         dealt = {u: d.keep_for_dropped(state.uploaded) for u, d in state.dealt.items()}
         fixed = Unmasking(

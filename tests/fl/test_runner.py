@@ -20,6 +20,7 @@ from fl.runner.federation import (
     Rejoined,
     RoundEnded,
     StageStarted,
+    Trouble,
 )
 from fl.runner.frames import Stop
 from fl.runner.pool import Gone, Pool, RunnerError
@@ -188,3 +189,51 @@ def test_answers_are_counted_once_a_client_and_stage() -> None:
     settings = Settings(data="opt", rounds=1, suite="X25519")
     answers = [(e.client, e.stage) for e in federate(settings) if isinstance(e, Answered)]
     assert len(answers) == len(set(answers)) == 16
+
+
+def test_a_client_that_hangs_is_ended_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fl.runner.federation.STAGE_DEADLINE", 1.5)
+    settings = Settings(data="opt", rounds=2, suite="X25519", drops={"advertise": 1})
+    with Pool(settings, observed=True) as pool:
+        federation = Federation(settings, pool, observed=True)
+        events: list[Event] = []
+        for event in federation.rounds():
+            events.append(event)
+            started = StageStarted("upload")
+            if event == started and events.count(started) == 1:
+                os.kill(pool.pid(2), signal.SIGSTOP)
+    first, second = (e for e in events if isinstance(e, RoundEnded))
+    assert first.result is not None
+    assert first.result.dropped == {2: "upload"}
+    assert Lost(2, "upload", killed=False) in events
+    assert second.result is not None
+    assert 2 in second.result.contributors or second.result.dropped == {2: "advertise"}
+
+
+def test_after_a_round_that_fails_with_its_updates_spent_nothing_follows() -> None:
+    settings = Settings(data="opt", rounds=3, suite="X25519", drops={"advertise": 1})
+    with Pool(settings, observed=True) as pool:
+        federation = Federation(settings, pool, observed=True)
+        events: list[Event] = []
+        for event in federation.rounds():
+            events.append(event)
+            if event == StageStarted("unmask"):
+                for who in (1, 2):
+                    os.kill(pool.pid(who), signal.SIGKILL)
+    (only,) = (event for event in events if isinstance(event, RoundEnded))
+    assert only.result is None
+    assert "only 2 clients answered the unmask request, fewer than 3" in only.reason
+
+
+def test_a_client_refuses_to_train_a_model_whose_update_is_spent() -> None:
+    """The server asks for a second sum over the same model: the client sits it out."""
+    settings = Settings(data="opt", rounds=1, suite="X25519")
+    with Pool(settings, observed=False) as pool:
+        federation = Federation(settings, pool)
+        (first,) = (e for e in federation.rounds() if isinstance(e, RoundEnded))
+        assert first.result is not None
+        again = Federation(settings, pool)  # the same seed, so the same model
+        events = list(again.rounds())
+    assert sum(isinstance(e, Trouble) for e in events) == 4
+    (second,) = (e for e in events if isinstance(e, RoundEnded))
+    assert "only 0 clients advertised" in second.reason

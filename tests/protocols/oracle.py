@@ -59,7 +59,11 @@ def masking(  # noqa: C901 - the protocol in one view
     u3 = arrive(u2, "upload")
     if len(u3) < floor:
         return _too_few("upload", u3, "uploaded", floor)
-    u4 = arrive({u for u in u3 if len(near(u, u3)) >= t}, "unmask")
+    for u in sorted(u3):
+        if (have := len(near(u, u3))) < t:
+            why = f"client {u} uploaded, but only {have} holders of its shares"
+            return Expected(abort=("upload", why))
+    u4 = arrive(u3, "unmask")
     if len(u4) < t:
         return _too_few("unmask", u4, "answered the unmask request", t)
     gone = {u for u in u2 - u3 if near(u, u3)}

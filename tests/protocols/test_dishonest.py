@@ -6,6 +6,7 @@ agreed, is an abort. A client that lies about its own input is out of scope, and
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from itertools import product
 
@@ -122,14 +123,16 @@ def test_a_bad_share_of_each_holder_about_another_dealer() -> None:
         (wrong_mask_share, "2 shares of the mask seed of client 4 came back, not 3"),
     ],
 )
-def test_too_few_good_shares_abort_with_the_holder_to_blame(holder, lie, reason) -> None:
-    aborted(Scene(threshold=3, tamper={(holder, "answer"): lie}), reason, holder)
+def test_too_few_good_shares_abort_with_holder_and_dealer_to_blame(holder, lie, reason) -> None:
+    """A share and its fingerprint differ: one of the two parties is at fault."""
+    dealer = int(re.search(r"of client (\d)", reason)[1])
+    aborted(Scene(threshold=3, tamper={(holder, "answer"): lie}), reason, *{holder, dealer})
 
 
 def test_two_bad_holders_are_both_to_blame() -> None:
     tamper = {(h, "answer"): wrong_mask_share for h in (1, 3)}
     why = "1 shares of the mask seed of client 4 came back, not 2"
-    aborted(Scene(threshold=2, tamper=tamper), why, 1, 3)
+    aborted(Scene(threshold=2, tamper=tamper), why, 1, 3, 4)
 
 
 def test_a_wrong_fingerprint_names_dealer_and_holder() -> None:
