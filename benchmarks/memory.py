@@ -46,7 +46,7 @@ def client(me: int, setting: tuple[Any, ...], pipe: Connection, report: Connecti
     agreed = session(*setting)
     base = peak_bytes()
     machine = load("masking").client(agreed, me, SystemSource(), HpkeSealer())
-    party = Party(machine, agreed.session_id, MemoryJournal())
+    party = Party(machine, MemoryJournal())
     ramp = np.arange(agreed.parameters.length, dtype=np.uint32)
     ramp &= np.uint32(0xFFFF)
     ramp *= np.uint32(me)
@@ -71,7 +71,7 @@ def serve(setting: tuple[Any, ...], pipes: Sequence[Connection], report: Connect
     base = peak_bytes()
     began = time.perf_counter()
     protocol = load("masking")
-    party = Party(protocol.server(agreed, SystemSource()), agreed.session_id, MemoryJournal())
+    party = Party(protocol.server(agreed, SystemSource()), MemoryJournal())
     party.handle(Begin(bytes(32)))
     numbers = {pipe: me for me, pipe in enumerate(pipes, start=1)}
     for _ in protocol.stages:

@@ -115,7 +115,7 @@ class ClientUnderTest:
         """The client before its round, with the seeds that the messages are for."""
         session = self.federation.session
         client = Client(session, 1, SeededSource(session.session_id), HpkeSealer())
-        return Party(client, session.session_id, MemoryJournal())
+        return Party(client, MemoryJournal())
 
     def round(self, party: Party, values: NDArray[np.unsignedinteger]) -> list[bytes]:
         """All of its stages; returns the messages of its upload."""

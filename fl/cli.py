@@ -76,10 +76,12 @@ def _mount_benchmarks() -> None:
 
 def main() -> None:
     """The entry point: errors of this project are one sentence, anything else is a bug."""
+    from fl.kernel_cache import use_private_cache  # noqa: PLC0415
     from secagg.errors import SecaggError  # noqa: PLC0415
 
     _mount_benchmarks()
     try:
+        use_private_cache()
         code = app(standalone_mode=False)
     except click.ClickException as error:
         error.show()

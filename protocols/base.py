@@ -295,7 +295,8 @@ class Machine:
         rows = {row: rule for rule in vars(cls).values() for row in getattr(rule, "rows", ())}
         cls.table = {**cls.table, **rows}
 
-    def __init__(self, me: int, state: State) -> None:
+    def __init__(self, session: Session, me: int, state: State) -> None:
+        self.session = session
         self.me = me
         self.state = state
 

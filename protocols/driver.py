@@ -134,7 +134,7 @@ class Simulation:
         self._options = self.options or Options()
         self.journal: Journal = self._options.journal or MemoryJournal()
         self.sealer = self.sealer or HpkeSealer()
-        self.server = Party(self._new_server(), self.session.session_id, self.journal)
+        self.server = Party(self._new_server(), self.journal)
         self.server.handle(Begin(self.application))
         self.clients = {me: self._new_client(me) for me in self.inputs}
         self.sizes: dict[tuple[int, int, str], int] = defaultdict(int)
@@ -289,7 +289,7 @@ class Simulation:
     def _new_client(self, me: int) -> Party:
         assert self.sealer is not None  # noqa: S101 - set in __post_init__
         machine = self.protocol.client(self.session, me, self.source, self.sealer)
-        return Party(machine, self.session.session_id, self.journal)
+        return Party(machine, self.journal)
 
     def _new_server(self) -> Any:
         return self.protocol.server(self.session, self.source)

@@ -84,9 +84,9 @@ class MemoryJournal:
 class Party:
     """A machine with its journal: the only way a driver should advance a machine."""
 
-    def __init__(self, machine: Machine, session: bytes, journal: Journal) -> None:
+    def __init__(self, machine: Machine, journal: Journal) -> None:
         self.machine = machine
-        self._session = session
+        self._session = machine.session.session_id
         self._journal = journal
 
     def handle(self, event: Received | Local) -> tuple[Envelope, ...]:

@@ -134,7 +134,7 @@ class _Client:
         if self._journal.is_spent(self._model_digest, self._config.me):
             raise LocalError("our update of this model is spent; wait for another model")
         self._journal.close_others(start.session_id, self._config.me)
-        self._party = Party(machine, start.session_id, self._journal)
+        self._party = Party(machine, self._journal)
         self._start = start
         self._send(self._party.handle(Join()))
         application = round_digest(self._model, start.model, start.config)

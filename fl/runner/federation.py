@@ -328,7 +328,7 @@ class Federation:
             self.settings.roster_digest,
         )
         machine = self.settings.machines.server(session, source)
-        party = Party(machine, session.session_id, self._journal)
+        party = Party(machine, self._journal)
         party.handle(Begin(round_digest(self.model, model, config)))
         return _Server(session.session_id, party)
 

@@ -4,10 +4,12 @@ Torch and the kernels take a second to load and nothing to inherit. No thread is
 no secret exists here.
 """
 
+from fl.kernel_cache import use_private_cache
 from fl.runner import client, observer
 from fl.training import configure
 from secagg.kernels import warm_up
 
+use_private_cache()
 configure(threads=1)
 for _ in warm_up():
     pass

@@ -64,7 +64,7 @@ class Client(Machine):
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")
-        super().__init__(me, Idle(Seeds.draw(source)))
+        super().__init__(session, me, Idle(Seeds.draw(source)))
         self.parameters = session.parameters
         self._context0 = session.context
         self._suite: Suite = suite(session.parameters.suite)

@@ -68,7 +68,7 @@ class Server(Machine):
 
     def __init__(self, session: Session, source: RandomSource) -> None:
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
-        super().__init__(SERVER, Advertising(session.context, source.seed(), b"", {}, {}))
+        super().__init__(session, SERVER, Advertising(session.context, source.seed(), b"", {}, {}))
         self.parameters = session.parameters
         self._context0 = session.context
         self._suite = suite(session.parameters.suite)

@@ -96,8 +96,7 @@ class Client(Machine):
     def __init__(self, session: Session, me: int, _source: RandomSource, _sealer: Sealer) -> None:
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")
-        super().__init__(me, Idle())
-        self._session = session
+        super().__init__(session, me, Idle())
 
     @on(Idle, Join)
     def join(self, _state: Idle, _event: Join) -> Step[Joined]:
@@ -107,12 +106,12 @@ class Client(Machine):
     @on(Joined, Begin)
     def bind(self, _state: Joined, event: Begin) -> Step[Bound]:
         """Fix what is trained."""
-        return Step(Bound(_context1(self._session, event)))
+        return Step(Bound(_context1(self.session, event)))
 
     @on(Bound, Contribute)
     def upload(self, state: Bound, event: Contribute) -> Step[Done]:
         """Send the vector."""
-        parameters = self._session.parameters
+        parameters = self.session.parameters
         check_vector(event.values, parameters.length)
         vector = RingVector.of(parameters.modulus_bits, event.values)
         return Step(Done(), ((SERVER, Upload(state.context, vector.pack())),))
@@ -128,22 +127,21 @@ class Server(Machine):
     def __init__(self, session: Session, _source: RandomSource) -> None:
         parameters = session.parameters
         total = RingVector.zeros(parameters.modulus_bits, parameters.length)
-        super().__init__(SERVER, Collecting(b"", frozenset(), total))
-        self._session = session
+        super().__init__(session, SERVER, Collecting(b"", frozenset(), total))
 
     @property
     def result(self) -> Result:
         """The outcome; LocalError before there is one."""
         if not isinstance(self.state, Finished):
             return super().result
-        everyone = range(1, self._session.parameters.clients + 1)
+        everyone = range(1, self.session.parameters.clients + 1)
         there = self.state.contributors
         dropped = {party: "upload" for party in everyone if party not in there}
         return Result(self.state.total.values(), there, dropped)
 
     def fits(self, state: State) -> bool:
         """A stored sum must be one of ours."""
-        parameters = self._session.parameters
+        parameters = self.session.parameters
         total = getattr(state, "total", None)
         return total is None or total.fits(parameters.modulus_bits, parameters.length)
 
@@ -152,19 +150,19 @@ class Server(Machine):
         """The clients that have not contributed."""
         if not isinstance(self.state, Collecting):
             return frozenset()
-        return frozenset(range(1, self._session.parameters.clients + 1)) - self.state.uploaded
+        return frozenset(range(1, self.session.parameters.clients + 1)) - self.state.uploaded
 
     @on(Collecting, Begin)
     def bind(self, state: Collecting, event: Begin) -> Step[Collecting]:
         """Fix what is trained; needed before anything is taken."""
         if state.context:
             raise LocalError("Begin is said once")
-        return Step(replace(state, context=_context1(self._session, event)))
+        return Step(replace(state, context=_context1(self.session, event)))
 
     @receives(Collecting, Upload)
     def add(self, state: Collecting, upload: Upload, sender: int) -> Step[Collecting]:
         """Add one vector to the running sum."""
-        if not 1 <= sender <= self._session.parameters.clients:
+        if not 1 <= sender <= self.session.parameters.clients:
             raise self.refuse(sender, "not a member of the roster")
         if sender in state.uploaded:
             raise self.refuse(sender, "uploaded twice")
@@ -179,7 +177,7 @@ class Server(Machine):
         """The sum is what was added."""
         if not state.context:
             raise LocalError("say Begin, with the application digest, before closing the stage")
-        have, need = len(state.uploaded), self._session.parameters.floor
+        have, need = len(state.uploaded), self.session.parameters.floor
         if have < need:
             why = f"only {have} clients uploaded, fewer than {need}"
             raise ProtocolAborted(why, stage=state.stage)

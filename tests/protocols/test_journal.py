@@ -103,7 +103,7 @@ class World:
     def another(self, me: int = 1) -> Party:
         """A new machine for the same session, which has not resumed."""
         machine = Client(self.session, me, SeededSource(b"another"), HpkeSealer())
-        return Party(machine, self.session.session_id, self.journal)
+        return Party(machine, self.journal)
 
     def stored(self, me: int = 1) -> Stored:
         return self.journal.latest(self.session.session_id, me)
@@ -125,7 +125,7 @@ def test_a_second_fresh_server_is_refused() -> None:
     world = World()
     world.simulation.step("advertise")
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
-    second = Party(server, world.session.session_id, world.journal)
+    second = Party(server, world.journal)
     second.handle(Begin(APPLICATION))
     for envelope in world.simulation.transcript:
         if envelope.to == SERVER:
@@ -155,7 +155,7 @@ def test_a_resumed_server_resends_the_same_bytes(steps: int) -> None:
     for stage in PROTOCOL.stages[:steps]:
         world.simulation.step(stage)
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
-    resumed = Party(server, world.session.session_id, world.journal)
+    resumed = Party(server, world.journal)
     sent = [e for e in world.simulation.transcript if e.sender == SERVER]
     assert list(resumed.resume()) == [e for e in sent if e.stage == sent[-1].stage]
     assert server.snapshot() == world.simulation.server.machine.snapshot()
@@ -211,7 +211,7 @@ def test_nothing_is_sent_and_nothing_changes_when_the_store_fails() -> None:
     machine = Client(session, 1, SeededSource(b"x"), HpkeSealer())
     before = machine.snapshot()
     with pytest.raises(OSError, match="no space"):
-        Party(machine, session.session_id, Broken()).handle(Join())
+        Party(machine, Broken()).handle(Join())
     assert machine.snapshot() == before
 
 
@@ -220,7 +220,7 @@ def test_an_abort_is_stored_and_spends_the_session() -> None:
     outcome = world.simulation.run()
     assert isinstance(outcome.abort, ProtocolAborted)
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
-    resumed = Party(server, world.session.session_id, world.journal)
+    resumed = Party(server, world.journal)
     assert resumed.resume() == ()
     assert isinstance(server.state, Aborted)
     assert server.state.reason == outcome.abort.reason
@@ -318,7 +318,7 @@ def test_a_claim_is_bound_to_all_that_is_sent() -> None:
         journal = _Spy()
         envelope = dataclasses.replace(ENVELOPE, **change)
         machine = _Fixed(envelope)
-        Party(machine, SESSION, journal).handle(Join())
+        Party(machine, journal).handle(Join())
         seen.add(journal.claims[0].digest)
     assert len(seen) == 3
 

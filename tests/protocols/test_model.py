@@ -89,7 +89,7 @@ class World(RuleBasedStateMachine):
             machine = PROTOCOL.server(self.session, source)
         else:
             machine = PROTOCOL.client(self.session, party, source, HpkeSealer())
-        return Party(machine, self.session.session_id, self.journal)
+        return Party(machine, self.journal)
 
     def tell(self, party: Party, message: Received | Local) -> tuple[Envelope, ...]:
         """The only errors there are; a refusal changes nothing."""

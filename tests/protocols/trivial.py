@@ -74,8 +74,7 @@ class Client(Machine):
     def __init__(self, session: Session, me: int, _source: RandomSource, _sealer: Sealer) -> None:
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")
-        super().__init__(me, Absent())
-        self._session = session
+        super().__init__(session, me, Absent())
 
     @on(Absent, Join)
     def join(self, _state: Absent, _event: Join) -> Step[Present]:
@@ -83,11 +82,11 @@ class Client(Machine):
 
     @on(Present, Contribute)
     def vote(self, _state: Present, event: Contribute) -> Step[Voted]:
-        parameters = self._session.parameters
+        parameters = self.session.parameters
         vector = RingVector.of(parameters.modulus_bits, event.values)
         if len(vector) != parameters.length:
             raise LocalError("a vector of another length")
-        return Step(Voted(), ((SERVER, Vote(self._session.context, vector.pack())),))
+        return Step(Voted(), ((SERVER, Vote(self.session.context, vector.pack())),))
 
 
 class Server(Machine):
@@ -98,7 +97,7 @@ class Server(Machine):
     def __init__(self, session: Session, _source: RandomSource) -> None:
         self.parameters = session.parameters
         total = RingVector.zeros(self.parameters.modulus_bits, self.parameters.length)
-        super().__init__(SERVER, Open(session.context, frozenset(), total))
+        super().__init__(session, SERVER, Open(session.context, frozenset(), total))
 
     @property
     def result(self) -> Result:
