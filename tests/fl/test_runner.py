@@ -110,7 +110,7 @@ def test_sigkill_at_any_moment_ends_in_the_exact_sum_or_an_abort() -> None:
             over.set()
             killer.join()
     ends = [event for event in events if isinstance(event, RoundEnded)]
-    assert len(ends) == 10
+    assert len(ends) == 10 or "at stage unmask" in ends[-1].reason  # its updates are spent
     assert sum(isinstance(event, Lost) for event in events) > 1
     for each in ends:
         assert each.verdict is not None
