@@ -31,5 +31,5 @@ clean:  ## forget the virtual environment and everything that was built
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) with the pinned versions: a minute or two, once."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@

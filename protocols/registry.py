@@ -40,7 +40,7 @@ PROTOCOLS: dict[str, Entry] = {
         "protocols.masking",
         "pairwise masking, SecAgg and SecAgg+",
         hides="individual updates",
-        needs="a semi-honest server, fewer colluding clients than the threshold",
+        needs="a semi-honest server, and two honest clients in every sum",
         serves=frozenset({"sum"}),
     ),
 }

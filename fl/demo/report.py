@@ -193,7 +193,7 @@ def _what_was_learned(result: DemoResult) -> Said:
     return Said(
         title,
         "In each round the sum of the updates and who is in it, and no single update, weight or "
-        f"sample count, given {about.needs} (here {result.threshold} of {result.clients}).",
+        f"sample count, given {about.needs}; a sum here has {result.threshold} clients or more.",
         "good",
     )
 
