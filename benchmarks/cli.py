@@ -38,9 +38,10 @@ def speed(
 
 def _warm_up(status: object) -> None:
     from secagg import kernels  # noqa: PLC0415
+    from secagg.warm import warm_up  # noqa: PLC0415
 
     kernels.on_compile(lambda name: status.update(f"compiling {name}"))  # type: ignore[attr-defined]
-    for name in kernels.warm_up():
+    for name in warm_up():
         status.update(f"loading {name}")  # type: ignore[attr-defined]
 
 
@@ -54,12 +55,11 @@ def scale(
     from rich.progress import Progress  # noqa: PLC0415
 
     from benchmarks import scale as scaling  # noqa: PLC0415
-    from secagg import kernels  # noqa: PLC0415
 
     cases = [*scaling.HEADLINES, *(scaling.GRID if grid else ())]
     if quick:
         cases = [scaling.Case(max(case.n // 10, 50), case.d, case.dropout) for case in cases]
-    list(kernels.warm_up())
+    list(warm_up())
     console, reports = Console(), []
     with Progress(console=console) as bar:
         for case in cases:

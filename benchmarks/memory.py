@@ -21,9 +21,9 @@ import typer
 from protocols.base import SERVER, Begin, Contribute, Join, Received, RoundClosed, Session
 from protocols.journal import MemoryJournal, Party
 from protocols.registry import load
-from secagg.kernels import warm_up
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
+from secagg.warm import warm_up
 
 UNIT = 1 if sys.platform == "darwin" else 1024
 

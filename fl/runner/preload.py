@@ -7,7 +7,7 @@ no secret exists here.
 from fl.kernel_cache import use_private_cache
 from fl.runner import client, observer
 from fl.training import configure
-from secagg.kernels import warm_up
+from secagg.warm import warm_up
 
 use_private_cache()
 configure(threads=1)

@@ -7,7 +7,7 @@ pick (beside the source, or the user's own cache) names a private one with `set_
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from secagg.errors import LocalError
 
@@ -30,13 +30,6 @@ def on_compile(listener: Callable[[str], None]) -> None:
     that compiles, holding numba's compiler lock: it must be quick and must not raise.
     """
     _listeners.append(listener)
-
-
-def warm_up() -> Iterator[str]:
-    """Compile or load every kernel that the default backends use, yielding each name before."""
-    from secagg.kernels import _warm  # noqa: PLC0415
-
-    yield from _warm.steps()
 
 
 def set_cache_dir(path: str) -> None:

@@ -11,8 +11,8 @@ from secagg.kernels import _jit
 _KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
 
 
-def steps() -> Iterator[str]:
-    """The name of each kernel, before it is called."""
+def warm_up() -> Iterator[str]:
+    """Compile or load every kernel that the default backends use, yielding each name before."""
     for name in _jit.aes_kernels()[:1]:
         yield f"masks of 32-bit words, {name}"
         _mask(np.zeros(1, np.uint32), name)
