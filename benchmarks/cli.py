@@ -55,6 +55,7 @@ def scale(
     from rich.progress import Progress  # noqa: PLC0415
 
     from benchmarks import scale as scaling  # noqa: PLC0415
+    from secagg.warm import warm_up  # noqa: PLC0415
 
     cases = [*scaling.HEADLINES, *(scaling.GRID if grid else ())]
     if quick:

@@ -6,13 +6,14 @@ import numpy as np
 
 from secagg import packing, prg, shamir
 from secagg.encoding import FixedPoint
-from secagg.kernels import _jit
 
 _KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
 
 
 def warm_up() -> Iterator[str]:
     """Compile or load every kernel that the default backends use, yielding each name before."""
+    from secagg.kernels import _jit  # noqa: PLC0415 - numba, after the cache folder is chosen
+
     for name in _jit.aes_kernels()[:1]:
         yield f"masks of 32-bit words, {name}"
         _mask(np.zeros(1, np.uint32), name)

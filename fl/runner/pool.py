@@ -169,7 +169,10 @@ class Pool:
     def _launch(self, main: Any, *arguments: Any) -> _Process:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=main, args=(*arguments, theirs), daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            raise RunnerError(f"no process can be started: {error or 'see above'}") from None
         theirs.close()
         return _Process(process, ours)
 
