@@ -68,3 +68,47 @@ def test_a_claim_survives_sigkill(tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     with pytest.raises(LocalError, match="already sent"):
         SqliteJournal(path).commit(claim(), Stored(b"other", ()))
+
+
+def test_closing_the_others_leaves_nothing_of_them_but_their_claims(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "j.sqlite")
+    journal.commit(claim(), Stored(b"a secret of an old session", OUTBOX))
+    other = b"\7" * 32
+    journal.close_others(other, 3)
+    assert journal.latest(SESSION, 3) is None
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"secret" not in kept
+    for stage in ("upload", "unmask"):
+        with pytest.raises(LocalError, match="or closed it"):
+            journal.commit(claim(stage), Stored(b"again", ()))
+    journal.commit(Claim(other, 3, "upload", bytes(32)), Stored(b"the new one", ()))
+    journal.close_others(other, 3)
+    assert journal.latest(other, 3) == Stored(b"the new one", ())
+
+
+def test_what_is_spent_stays_spent(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "j.sqlite")
+    assert not journal.is_spent(b"model", 3)
+    journal.spend(b"model", 3)
+    journal.spend(b"model", 3)
+    again = SqliteJournal(tmp_path / "j.sqlite")
+    assert again.is_spent(b"model", 3)
+    assert not again.is_spent(b"model", 4)
+    assert not again.is_spent(b"other", 3)
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    path.touch()
+    path.chmod(0o644)
+    SqliteJournal(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_cannot_be_written_is_a_local_error_and_nothing_is_half_there(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "j.sqlite")
+    journal._db.execute("DROP TABLE outbox")
+    with pytest.raises(LocalError, match="cannot be written"):
+        journal.commit(claim(), Stored(b"state", OUTBOX))
+    assert journal._db.execute("SELECT count(*) FROM claim").fetchone() == (0,)
+    assert not journal._db.in_transaction

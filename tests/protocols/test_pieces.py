@@ -172,3 +172,22 @@ def test_one_client_after_the_other_costs_one_vector_more_and_no_further() -> No
             sizes.append(len(simulation.server.machine.snapshot()) - empty)
     assert max(sizes) < vector + 200
     assert sizes[-1] <= 2 * n
+
+
+def test_a_fifth_incomplete_upload_waits_and_nobody_is_blamed() -> None:
+    """The server's memory is bounded whatever the number of clients: its driver must wait."""
+    simulation = at_upload(n=6)
+    waiting = {u: pieces_of(simulation, u) for u in range(1, 7)}
+    for u in (1, 2, 3, 4):
+        give(simulation, u, waiting[u][0])
+    before = simulation.server.machine.snapshot()
+    with pytest.raises(LocalError, match="4 uploads are incomplete"):
+        simulation.server.handle(Received(5, waiting[5][0]))
+    assert simulation.server.machine.snapshot() == before
+    assert simulation.server.machine.unfinished == {1, 2, 3, 4}
+    give(simulation, 2, *waiting[2][1:])
+    give(simulation, 5, *waiting[5])
+    for u in (1, 3, 4):
+        give(simulation, u, *waiting[u][1:])
+    give(simulation, 6, *waiting[6])
+    ends_with(simulation, 1, 2, 3, 4, 5, 6)
