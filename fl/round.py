@@ -60,12 +60,3 @@ def model_vector(raw: bytes) -> NDArray[np.float32]:
 def training_seed(config: RoundConfig, client: int) -> int:
     """The seed of one client's record order in this round: 63 bits, the same in every run."""
     return (config.seed * 1_000_003 + config.round * 1009 + client) % 2**63
-
-
-__all__ = [
-    "RoundConfig",
-    "model_bytes",
-    "model_vector",
-    "round_digest",
-    "training_seed",
-]

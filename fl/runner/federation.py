@@ -185,13 +185,14 @@ class Federation:
             self._pool.tell(who, TrainAlone(self.settings.total_rounds, self._config(1)))
         waiting = set(everyone)
         while waiting:
-            for who, frame in self._pool.hear(STAGE_DEADLINE):
-                match frame:
-                    case AloneScore():
-                        waiting.discard(who)
-                        yield AloneEnded(who, frame.accuracy, frame.auc)
-                    case Gone():
-                        raise RunnerError(f"client {who} ended while it trained alone")
+            match self._pool.hear(STAGE_DEADLINE):
+                case (who, AloneScore() as score):
+                    waiting.discard(who)
+                    yield AloneEnded(who, score.accuracy, score.auc)
+                case (who, Gone()):
+                    raise RunnerError(f"client {who} ended while it trained alone")
+                case None:
+                    raise RunnerError(f"clients {sorted(waiting)} do not finish training alone")
 
     def evidence(self) -> Seen | None:
         """One client's first update, in clear and as received; None without an observer."""
@@ -248,22 +249,21 @@ class Federation:
             if left < 0:
                 yield from self._give_up(server, sitting_out, stage)
                 return
-            for who, frame in self._hear(server.machine.unfinished, left):
-                match frame:
-                    case Sent():
-                        yield self._take(number, server, who, frame, tally)
-                    case Training():
-                        yield TrainingBegan(who)
-                    case Refused():
-                        sitting_out.add(who)
-                        yield Trouble(who, frame.stage, f"it refused: {frame.code}")
-                    case Gone():
-                        yield Lost(who, stage, killed=False)
+            match self._hear(server.machine.unfinished, left):
+                case (who, Sent() as sent):
+                    yield self._take(number, server, who, sent, tally)
+                case (who, Training()):
+                    yield TrainingBegan(who)
+                case (who, Refused() as refused):
+                    sitting_out.add(who)
+                    yield Trouble(who, refused.stage, f"it refused: {refused.code}")
+                case (who, Gone()):
+                    yield Lost(who, stage, killed=False)
 
-    def _hear(self, first: frozenset[int], left: float) -> list[tuple[int, Any]]:
+    def _hear(self, first: frozenset[int], left: float) -> tuple[int, Any] | None:
         """Who is in the middle of an upload is heard first, so that few are at a time."""
-        heard = list(self._pool.hear(min(left, PIECE_PATIENCE), first)) if first else []
-        return heard or list(self._pool.hear(left))
+        heard = self._pool.hear(min(left, PIECE_PATIENCE), first) if first else None
+        return heard or self._pool.hear(left)
 
     def _give_up(self, server: "_Server", sitting_out: set[int], stage: str) -> Iterator[Event]:
         """Whoever lives and did not answer by the deadline hangs: its process is ended."""
@@ -277,6 +277,8 @@ class Federation:
             server.party.handle(Received(who, frame.data))
         except PeerError as error:
             return Trouble(who, error.stage, error.reason)
+        except LocalError as error:  # too many uploads hang: this one is not taken
+            return Trouble(who, server.machine.state.stage, str(error))
         tally.bytes[who] = tally.bytes.get(who, 0) + len(frame.data)
         if number == EVIDENCE_ROUND and frame.stage == "upload":
             self._received = min(self._received or (who, frame.data), (who, frame.data))

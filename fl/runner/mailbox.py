@@ -34,13 +34,19 @@ class Mailbox:
             self._slots[pipe] = frame
             self._changed.notify_all()
 
-    def take(self, pipes: Collection[Connection], timeout: float) -> dict[Connection, Any]:
-        """What is there from these clients, waiting at most `timeout` seconds for the first."""
+    def take(self, pipes: Collection[Connection], timeout: float) -> tuple[Connection, Any] | None:
+        """One frame of one of these clients, waiting at most `timeout` seconds for it.
+
+        One only: which client is to be heard next may depend on it.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._slots.keys().isdisjoint(pipes), timeout)
-            taken = {pipe: self._slots.pop(pipe) for pipe in pipes if pipe in self._slots}
+            first = next((pipe for pipe in self._slots if pipe in pipes), None)
+            if first is None:
+                return None
+            frame = self._slots.pop(first)
             self._changed.notify_all()
-        return taken
+        return first, frame
 
     def forget(self, pipe: Connection) -> None:
         """Drop what a client that is gone had sent."""

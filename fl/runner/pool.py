@@ -6,7 +6,7 @@ milliseconds, and inherits nothing from the server's process.
 
 import multiprocessing as mp
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -138,18 +138,21 @@ class Pool:
         if who in self._clients:
             self._tell(self._clients[who], frame)
 
-    def hear(self, timeout: float, only: frozenset[int] = frozenset()) -> Iterator[tuple[int, Any]]:
-        """What clients said within `timeout` seconds: (client, frame), or (client, Gone).
+    def hear(self, timeout: float, only: frozenset[int] = frozenset()) -> tuple[int, Any] | None:
+        """What one client said within `timeout` seconds: (client, frame), or (client, Gone).
 
         With `only`, the others wait, unless none of those is alive.
         """
         heard = (only & self.alive) or self.alive
         numbers = {self._clients[who].pipe: who for who in heard}
-        for pipe, frame in self._mailbox.take(numbers.keys(), timeout).items():
-            who = numbers[pipe]
-            if frame is Line.ENDED:
-                self.kill(who)
-            yield who, Gone(who) if frame is Line.ENDED else frame
+        taken = self._mailbox.take(numbers.keys(), timeout)
+        if taken is None:
+            return None
+        who, frame = numbers[taken[0]], taken[1]
+        if frame is Line.ENDED:
+            self.kill(who)
+            return who, Gone(who)
+        return who, frame
 
     def ask_observer(self, frame: ServerToObserver, kind: Any) -> Any:
         """Send the observer a frame and wait for its answer. Raises RunnerError."""
