@@ -74,7 +74,7 @@ def serve(setting: tuple[Any, ...], pipes: Sequence[Connection], report: Connect
     party = Party(protocol.server(agreed, SystemSource()), MemoryJournal())
     party.handle(Begin(bytes(32)))
     numbers = {pipe: me for me, pipe in enumerate(pipes, start=1)}
-    for _ in protocol.stages:
+    for _ in agreed.parameters.stages:
         while party.machine.waits_for:
             first = [pipes[u - 1] for u in party.machine.unfinished]
             for pipe in wait(first or list(pipes)):

@@ -97,7 +97,7 @@ def measure(case: Case, progress: Progress | None = None) -> Report:
     elapsed = time.perf_counter() - began
     _check(case, outcome, len(gone))
     stayed = range(len(gone) + 1, case.n + 1)
-    client, server = _costs(outcome, stayed)
+    client, server = _costs(outcome, stayed, parameters.stages)
     return Report(
         case.n,
         case.d,
@@ -175,7 +175,9 @@ def size(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def _costs(outcome: Outcome, stayed: range) -> tuple[dict[str, Cost], dict[str, Cost]]:
+def _costs(
+    outcome: Outcome, stayed: range, stages: Sequence[str]
+) -> tuple[dict[str, Cost], dict[str, Cost]]:
     """By stage: the median of the clients that stayed, and the server."""
     sent: dict[tuple[int, str], int] = defaultdict(int)
     received: dict[tuple[int, str], int] = defaultdict(int)
@@ -195,7 +197,6 @@ def _costs(outcome: Outcome, stayed: range) -> tuple[dict[str, Cost], dict[str, 
             round(statistics.median(c.received for c in each)),
         )
 
-    stages = PROTOCOL.stages
     return {s: median(s) for s in stages}, {s: cost(SERVER, s) for s in stages}
 
 

@@ -63,6 +63,11 @@ class Settings:
         return load(self.protocol)
 
     @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The protocol's stages, in order."""
+        return self.parameters(1).stages
+
+    @cached_property
     def roster_digest(self) -> bytes:
         """32 bytes for the members."""
         return roster_digest(self.roster)
@@ -115,7 +120,7 @@ class Settings:
     @cached_property
     def kills(self) -> tuple[Kill, ...]:
         """Who is killed when."""
-        n, rounds, stages = len(self.roster), self.total_rounds, self.machines.stages
+        n, rounds, stages = len(self.roster), self.total_rounds, self.stages
         if self.drops:
             return scripted(self.drops, stages, n, rounds, self.seed)
         return default_script(stages, n, self._spare, rounds, self.seed)
@@ -126,7 +131,7 @@ class Settings:
         return len(self.roster) - self.parameters(1).floor
 
     def _check_drops(self) -> None:
-        stages = self.machines.stages
+        stages = self.stages
         for stage, count in self.drops.items():
             if stage not in stages:
                 raise ParameterError(

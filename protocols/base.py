@@ -26,20 +26,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols import snapshot
 from secagg.codec import Bytes32, Value, decode, encode
 from secagg.context import session_context
 from secagg.errors import DecodeError, LocalError, ParameterError, PeerError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
-from secagg.ring import MAX_BITS, RingVector
+from secagg.ring import MAX_BITS
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
 
 SERVER = 0
-"""The server's number. Clients are 1..n: roster index + 1."""
+"""The server's number. Clients are 1..n: roster index + 1; helpers, where a protocol has
+any (a key holder, decryptors), follow from n + 1.
+"""
 
 
 class Parameters(Value, frozen=True):
@@ -53,6 +55,16 @@ class Parameters(Value, frozen=True):
     floor: int
     length: int
     modulus_bits: int
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of what clients and helpers send, in order."""
+        return ("upload",)
+
+    @property
+    def helpers(self) -> int:
+        """Parties that are neither clients nor the server, numbered from clients + 1."""
+        return 0
 
     def check(self) -> None:
         """Raise ParameterError, in one sentence with the way out."""
@@ -234,17 +246,25 @@ class Step(Generic[S_co]):
 class Protocol:
     """What a protocol's folder offers: the registry points at one of these.
 
-    stages: the names of what a client sends, in order; configure: parameters from
-    (clients, length, modulus_bits) and the protocol's own options; client and server: a new
-    machine for one session.
+    configure: parameters from (clients, length, modulus_bits) and the protocol's own options;
+    client, server and helper: a new machine for one session.
     """
 
     name: str
-    stages: tuple[str, ...]
     parameters: type[Parameters]
     configure: Callable[..., Parameters]
     client: Callable[[Session, int, RandomSource, Sealer], "Machine"]
     server: Callable[[Session, RandomSource], "Machine"]
+    helper: Callable[[Session, int, RandomSource, Sealer], "Machine"] | None = None
+
+    def party(self, session: Session, me: int, source: RandomSource, sealer: Sealer) -> "Machine":
+        """A new machine for party `me`, who is not the server. Or LocalError."""
+        parameters = session.parameters
+        if me <= parameters.clients:
+            return self.client(session, me, source, sealer)
+        if self.helper is None or me > parameters.clients + parameters.helpers:
+            raise LocalError(f"party {me} of {parameters.clients} clients")
+        return self.helper(session, me, source, sealer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,11 +363,11 @@ class Machine:
 
     def snapshot(self) -> bytes:
         """The state as bytes, secrets included: for this party's own store only."""
-        return _state_encoder.encode(self.state)
+        return snapshot.dump(self.state)
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, stored: bytes) -> None:
         """Take up a state that this party's own store kept. Or LocalError."""
-        state = _decode_state(snapshot, type(self))
+        state: State = snapshot.load(stored, self.states, self.role)
         if not self.fits(state):
             raise LocalError(f"a stored state of a {self.role} with other parameters")
         self.state = state
@@ -407,26 +427,3 @@ def _leads_to(rule: Callable[..., Step[Any]]) -> tuple[str, ...]:
     (next_state,) = typing.get_args(typing.get_type_hints(rule)["return"])
     options = typing.get_args(next_state) or (next_state,)
     return tuple(option.__name__ for option in options)
-
-
-def _encode_vector(value: Any) -> Any:
-    if isinstance(value, RingVector):
-        return value.to_state()
-    raise TypeError(type(value).__name__)
-
-
-def _decode_vector(_kind: type, raw: Any) -> RingVector:
-    bits, data = raw
-    return RingVector.from_state(bits, data)
-
-
-_state_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_vector)
-
-
-def _decode_state(snapshot: bytes, cls: type[Machine]) -> State:
-    try:
-        return cast(
-            State, msgspec.msgpack.decode(snapshot, type=cls.states, dec_hook=_decode_vector)
-        )
-    except (msgspec.MsgspecError, ValueError, TypeError):
-        raise LocalError(f"not a stored state of a {cls.role}") from None

@@ -136,7 +136,9 @@ class Simulation:
         self.sealer = self.sealer or HpkeSealer()
         self.server = Party(self._new_server(), self.journal)
         self.server.handle(Begin(self.application))
-        self.clients = {me: self._new_client(me) for me in self.inputs}
+        parameters = self.session.parameters
+        helpers = range(parameters.clients + 1, parameters.clients + parameters.helpers + 1)
+        self.parties = {me: self._new_party(me) for me in (*self.inputs, *helpers)}
         self.sizes: dict[tuple[int, int, str], int] = defaultdict(int)
         self.seconds: dict[tuple[int, str], float] = defaultdict(float)
         self._late: list[Envelope] = []
@@ -146,7 +148,7 @@ class Simulation:
 
     def run(self) -> Outcome:
         """All stages."""
-        for stage in self.protocol.stages:
+        for stage in self.session.parameters.stages:
             self.step(stage)
             if self.abort:
                 break
@@ -166,9 +168,9 @@ class Simulation:
             self._deliver_to_server(self._late)
         self._late, last = [], []
         requests, self._requests = {e.to: e for e in self._requests}, []
-        for me in list(self.clients):
+        for me in list(self.parties):
             request = requests.pop(me, None)
-            if request is None and stage != self.protocol.stages[0]:
+            if request is None and stage != self.session.parameters.stages[0]:
                 continue
             replies = self._client_stage(me, stage, request)
             match self._fault(me, stage):
@@ -217,7 +219,7 @@ class Simulation:
         fault = self._fault(me, stage)
         if fault in (Fault.LOSE_REQUEST, Fault.VANISH):
             if fault is Fault.VANISH:
-                del self.clients[me]
+                del self.parties[me]
             return []
         if fault is Fault.CRASH_BEFORE:
             self._restart(me)
@@ -230,7 +232,7 @@ class Simulation:
         if fault is Fault.CRASH_AFTER:
             sent = list(self._restart(me))
         if fault is Fault.VANISH_AFTER:
-            del self.clients[me]
+            del self.parties[me]
         return self._on_the_wire(fault, sent, before)
 
     def _on_the_wire(
@@ -252,24 +254,24 @@ class Simulation:
         try:
             if request is None:
                 return self._start(me)
-            sent = list(self.clients[me].handle(Received(SERVER, request.data)))
+            sent = list(self.parties[me].handle(Received(SERVER, request.data)))
             return sent + self._contribute(me)
         except (PeerError, LocalError, ProtocolAborted) as error:
             self.errors.append((me, error))
             return []
 
     def _start(self, me: int) -> list[Envelope]:
-        client = self.clients[me]
-        sent = list(client.handle(Join()))
-        if Begin in client.machine.accepts:
-            sent += client.handle(Begin(self.application))
+        party = self.parties[me]
+        sent = list(party.handle(Join()))
+        if Begin in party.machine.accepts:
+            sent += party.handle(Begin(self.application))
         return sent + self._contribute(me)
 
     def _contribute(self, me: int) -> list[Envelope]:
-        client = self.clients[me]
-        if Contribute not in client.machine.accepts:
+        party = self.parties[me]
+        if Contribute not in party.machine.accepts:
             return []
-        return list(client.handle(Contribute(self.inputs[me])))
+        return list(party.handle(Contribute(self.inputs[me])))
 
     def _deliver_to_server(self, envelopes: Iterable[Envelope]) -> None:
         for envelope in envelopes:
@@ -280,15 +282,15 @@ class Simulation:
 
     def _restart(self, me: int) -> Sequence[Envelope]:
         """The machine is lost; a new one takes up what the journal kept."""
-        self.clients[me] = self._new_client(me)
-        resent = self.clients[me].resume()
-        if Begin in self.clients[me].machine.accepts:
-            self.clients[me].handle(Begin(self.application))
+        self.parties[me] = self._new_party(me)
+        resent = self.parties[me].resume()
+        if Begin in self.parties[me].machine.accepts:
+            self.parties[me].handle(Begin(self.application))
         return resent
 
-    def _new_client(self, me: int) -> Party:
+    def _new_party(self, me: int) -> Party:
         assert self.sealer is not None  # noqa: S101 - set in __post_init__
-        machine = self.protocol.client(self.session, me, self.source, self.sealer)
+        machine = self.protocol.party(self.session, me, self.source, self.sealer)
         return Party(machine, self.journal)
 
     def _new_server(self) -> Any:

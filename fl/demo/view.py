@@ -106,7 +106,7 @@ class View:
 
     @property
     def _stages(self) -> tuple[str, ...]:
-        return self.settings.machines.stages
+        return self.settings.stages
 
     def _draw(self) -> Group:
         last = Spinner("dots", self._doing) if self._doing else Text()

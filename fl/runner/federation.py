@@ -204,7 +204,7 @@ class Federation:
     def _round(self, number: int) -> Iterator[Event]:
         kills = [k for k in self.settings.kills if k.round == number]
         yield from self._gather(number)
-        yield from self._kill(kills, self.settings.machines.stages[0])
+        yield from self._kill(kills, self.settings.stages[0])
         clients = tuple(sorted(self._pool.alive))
         if self._observed:
             pids = {who: self._pool.pid(who) for who in clients}
@@ -221,7 +221,7 @@ class Federation:
     def _stages(self, number: int, server: "_Server", kills: list[Kill]) -> Iterator[Event]:
         """Every stage: kill whom the script names, deliver, wait, close."""
         tally, reason, requests = _Tally(), "", tuple[Envelope, ...]()
-        for index, stage in enumerate(self.settings.machines.stages):
+        for index, stage in enumerate(self.settings.stages):
             if index:
                 yield from self._kill(kills, stage)
             began = time.perf_counter()

@@ -12,7 +12,6 @@ from protocols.masking.server import Server
 
 PROTOCOL = Protocol(
     name="masking",
-    stages=("advertise", "share", "upload", "unmask"),
     parameters=MaskingParameters,
     configure=configure,
     client=Client,

@@ -36,6 +36,11 @@ class MaskingParameters(Parameters, frozen=True):
     chunk: int = CHUNK
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """Bonawitz et al. 2017, figure 4."""
+        return ("advertise", "share", "upload", "unmask")
+
+    @property
     def complete(self) -> bool:
         """Whether everybody is everybody's neighbour."""
         return self.degree == self.clients - 1

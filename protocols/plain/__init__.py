@@ -8,7 +8,6 @@ from protocols.plain.parties import Client, Server, configure
 
 PROTOCOL = Protocol(
     name="plain",
-    stages=("upload",),
     parameters=Parameters,
     configure=configure,
     client=Client,

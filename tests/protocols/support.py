@@ -30,6 +30,11 @@ class Variant:
     configure: Callable[[int, int, int], Parameters]
     clients: tuple[int, int] = (2, 6)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Of the smallest session; they do not depend on its size."""
+        return self.configure(self.clients[0], 1, 8).stages
+
     def __repr__(self) -> str:
         return self.name
 

@@ -56,7 +56,7 @@ def sessions(draw, variant: Variant):
     absent = draw(st.sets(st.integers(1, n), max_size=draw(st.sampled_from([0, 0, 1, n]))))
     parameters = variant.configure(n, n + MARGIN, bits)
     inputs = {u: kind(u, n + MARGIN, bits) for u in range(1, n + 1) if u not in absent}
-    where = st.tuples(st.integers(1, n), st.sampled_from(variant.protocol.stages))
+    where = st.tuples(st.integers(1, n), st.sampled_from(variant.stages))
     size = draw(st.sampled_from([n // 2, n // 2 + 1, 2, 1]))
     faults = st.dictionaries(where, st.sampled_from(Fault), min_size=size - 1, max_size=size)
     return parameters, inputs, draw(faults, label="faults")
@@ -98,7 +98,7 @@ def test_any_session_ends_in_the_exact_sum_or_a_named_abort(variant: Variant, da
     assert len(uploaded) >= parameters.floor
     assert result.total.tolist() == exact_sum(inputs, uploaded, parameters.modulus_bits)
     assert result.bad_answers == ()
-    assert set(result.dropped.values()) <= set(variant.protocol.stages)
+    assert set(result.dropped.values()) <= set(variant.stages)
     assert set(inputs) | set(result.dropped) == set(range(1, parameters.clients + 1))
     if expected:
         assert expected == oracle.Expected(result.contributors, dict(result.dropped))
@@ -113,7 +113,7 @@ def _no_honest_client_is_surprised(outcome: Outcome) -> None:
 
 
 def _upload_stage(variant: Variant) -> str:
-    stages = variant.protocol.stages
+    stages = variant.stages
     return "upload" if "upload" in stages else stages[-1]
 
 
@@ -122,8 +122,8 @@ def _expected(variant: Variant, parameters, inputs, faults, outcome) -> oracle.E
     if variant.protocol.name == "masking":
         graph = oracle.graph_of(parameters, outcome.transcript)
         return oracle.masking(parameters, inputs, faults, graph)
-    if len(variant.protocol.stages) == 1:
-        return oracle.one_stage(variant.protocol.stages[0], parameters, inputs, faults)
+    if len(variant.stages) == 1:
+        return oracle.one_stage(variant.stages[0], parameters, inputs, faults)
     return None
 
 
@@ -146,10 +146,10 @@ def test_an_honest_session_records_every_byte_and_refuses_nothing(variant: Varia
     assert dict(outcome.result.dropped) == {}
     for u in inputs:
         sent = [e for e in outcome.transcript if e.sender == u]
-        assert list(dict.fromkeys(e.stage for e in sent)) == list(variant.protocol.stages)
+        assert list(dict.fromkeys(e.stage for e in sent)) == list(variant.stages)
         for stage, count in outcome.bytes_by_stage(u).items():
             assert count == sum(len(e.data) for e in sent if e.stage == stage)
-    assert all(watch.accepted[stage] == set(inputs) for stage in variant.protocol.stages)
+    assert all(watch.accepted[stage] == set(inputs) for stage in variant.stages)
 
 
 @EVERY
@@ -180,8 +180,8 @@ def test_every_row_of_the_table_is_used_and_every_state_reached(variant: Variant
         watch.source,
         sealer=watch.sealer,
     )
-    machines = [type(simulation.server.machine), type(simulation.clients[1].machine)]
-    starts = [type(simulation.clients[1].machine.state), _first_server_state(variant, parameters)]
+    machines = [type(simulation.server.machine), type(simulation.parties[1].machine)]
+    starts = [type(simulation.parties[1].machine.state), _first_server_state(variant, parameters)]
     simulation.run()
     for machine in machines:
         used = {(state, rule) for kind, state, rule in watch.rows if kind is machine}
@@ -224,7 +224,7 @@ def test_the_table_is_well_formed(variant: Variant) -> None:
             assert set(row.leads_to) <= {state.__name__ for state in states}
         assert all(issubclass(s, Terminal) or _leaves(machine, s) for s in states)
     stages = [state.stage for state in _states(type(server)) if not issubclass(state, Terminal)]
-    assert tuple(stages) == variant.protocol.stages
+    assert tuple(stages) == variant.stages
 
 
 def _leaves(machine, state: type) -> bool:
@@ -273,7 +273,7 @@ BAD_VECTORS = {
 def test_a_vector_that_does_not_fit_is_the_callers_fault(variant: Variant, bad: str) -> None:
     n = variant.clients[0]
     simulation = _before_upload(variant, n)
-    client = simulation.clients[1]
+    client = simulation.parties[1]
     before = client.machine.snapshot()
     with pytest.raises(LocalError):
         client.handle(Contribute(BAD_VECTORS[bad](n)))
@@ -288,7 +288,7 @@ def _before_upload(variant: Variant, n: int) -> Simulation:
     inputs = {u: one_hot(u, n, 16) for u in range(1, n + 1)}
     simulation = Simulation(variant.protocol, session, inputs, SystemSource())
     upload = _upload_stage(variant)
-    for stage in variant.protocol.stages:
+    for stage in variant.stages:
         if stage == upload:
             break
         simulation.step(stage)
@@ -297,7 +297,7 @@ def _before_upload(variant: Variant, n: int) -> Simulation:
 
 
 def _bring_to_contribution(simulation: Simulation) -> None:
-    client = simulation.clients[1]
+    client = simulation.parties[1]
     if Join in client.machine.accepts:
         client.handle(Join())
     if Begin in client.machine.accepts:
@@ -341,7 +341,7 @@ def test_nothing_happens_after_the_end(variant: Variant) -> None:
         sealer=watch.sealer,
     )
     outcome = simulation.run()
-    for party in (simulation.server, *simulation.clients.values()):
+    for party in (simulation.server, *simulation.parties.values()):
         assert party.machine.finished
         assert party.machine.accepts == frozenset()
         assert party.machine.waits_for == frozenset()

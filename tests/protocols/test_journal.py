@@ -33,6 +33,7 @@ from tests.protocols.support import (
 )
 
 N = 4
+STAGES = configure(N, 1, 8).stages
 SESSION = b"s" * 32
 ENVELOPE = Envelope(1, SERVER, "upload", b"masked")
 
@@ -98,7 +99,7 @@ class World:
         self.journal = self.simulation.journal
 
     def client(self, me: int = 1) -> Party:
-        return self.simulation.clients[me]
+        return self.simulation.parties[me]
 
     def another(self, me: int = 1) -> Party:
         """A new machine for the same session, which has not resumed."""
@@ -139,7 +140,7 @@ def test_a_second_fresh_server_is_refused() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
 def test_a_resumed_party_resends_the_same_bytes(steps: int) -> None:
     world = World()
-    for stage in PROTOCOL.stages[:steps]:
+    for stage in STAGES[:steps]:
         world.simulation.step(stage)
     for me in range(1, N + 1):
         sent = [e for e in world.simulation.transcript if e.sender == me]
@@ -152,7 +153,7 @@ def test_a_resumed_party_resends_the_same_bytes(steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_resumed_server_resends_the_same_bytes(steps: int) -> None:
     world = World()
-    for stage in PROTOCOL.stages[:steps]:
+    for stage in STAGES[:steps]:
         world.simulation.step(stage)
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
     resumed = Party(server, world.journal)
@@ -189,7 +190,7 @@ def test_two_copies_cannot_upload_two_vectors() -> None:
 def test_two_copies_cannot_answer_two_requests() -> None:
     """A second answer, to another U3, would hold the other share of somebody."""
     world = World()
-    for stage in PROTOCOL.stages[:3]:
+    for stage in STAGES[:3]:
         world.simulation.step(stage)
     second = world.another()
     second.resume()
@@ -287,7 +288,7 @@ def test_no_terminal_state_holds_a_seed(variant: Variant) -> None:
     session = session_of(variant.protocol, parameters)
     simulation = Simulation(variant.protocol, session, inputs, source)
     simulation.run()
-    for party in (simulation.server, *simulation.clients.values()):
+    for party in (simulation.server, *simulation.parties.values()):
         assert party.machine.finished
         kept = simulation.journal.latest(session.session_id, party.machine.me).snapshot
         for snapshot in (kept, party.machine.snapshot()):
@@ -304,7 +305,7 @@ def test_no_stored_state_repeats_an_input(variant: Variant) -> None:
     session = session_of(variant.protocol, parameters)
     simulation = Simulation(variant.protocol, session, inputs, RecordingSource())
     simulation.run()
-    for me, party in simulation.clients.items():
+    for me, party in simulation.parties.items():
         stored = simulation.journal.latest(session.session_id, me)
         for chunk in (inputs[me][:8].tobytes(), inputs[me][-8:].tobytes()):
             assert chunk not in stored.snapshot

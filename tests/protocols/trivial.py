@@ -33,6 +33,12 @@ from secagg.rng import RandomSource
 from secagg.seal import Sealer
 
 
+class Votes(Parameters, frozen=True):
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return ("vote",)
+
+
 class Vote(Message, frozen=True, tag="vote"):
     packed: bytes
 
@@ -137,10 +143,10 @@ class Server(Machine):
         return Step(Counted(state.seen, state.total))
 
 
-def configure(clients: int, length: int, modulus_bits: int) -> Parameters:
-    chosen = Parameters(clients, 2, length, modulus_bits)
+def configure(clients: int, length: int, modulus_bits: int) -> Votes:
+    chosen = Votes(clients, 2, length, modulus_bits)
     chosen.check()
     return chosen
 
 
-PROTOCOL = Protocol("trivial", ("vote",), Parameters, configure, Client, Server)
+PROTOCOL = Protocol("trivial", Votes, configure, Client, Server)
