@@ -23,87 +23,21 @@ from `Machine.rows()`.
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols import snapshot
+from protocols.session import SERVER as SERVER  # noqa: PLC0414 - one place to import from
+from protocols.session import Parameters as Parameters  # noqa: PLC0414 - one place to import from
+from protocols.session import Session as Session  # noqa: PLC0414 - one place to import from
 from secagg.codec import Bytes32, Value, decode, encode
-from secagg.context import session_context
-from secagg.errors import DecodeError, LocalError, ParameterError, PeerError, ProtocolAborted
+from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
-from secagg.ring import MAX_BITS
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
-
-SERVER = 0
-"""The server's number. Clients are 1..n: roster index + 1; helpers, where a protocol has
-any (a key holder, decryptors), follow from n + 1.
-"""
-
-
-class Parameters(Value, frozen=True):
-    """What every protocol's public parameters have; a protocol adds its own and checks all.
-
-    clients: roster size n; floor: fewest clients in a sum, below which there is no result;
-    length: values in a vector; modulus_bits: k, sums are modulo 2^k.
-    """
-
-    clients: int
-    floor: int
-    length: int
-    modulus_bits: int
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The names of what clients and helpers send, in order."""
-        return ("upload",)
-
-    @property
-    def helpers(self) -> int:
-        """Parties that are neither clients nor the server, numbered from clients + 1."""
-        return 0
-
-    def check(self) -> None:
-        """Raise ParameterError, in one sentence with the way out."""
-        if self.clients < 2:
-            raise ParameterError(f"{self.clients} clients: a sum needs at least 2")
-        if self.floor > self.clients:
-            raise ParameterError(
-                f"a sum of at least {self.floor} is more than the {self.clients} clients; lower it"
-            )
-        if self.floor < 2:
-            raise ParameterError(f"a sum of {self.floor} would reveal one client; use 2 or more")
-        if self.length < 1:
-            raise ParameterError("the vector is empty; length must be at least 1")
-        if not 1 <= self.modulus_bits <= MAX_BITS:
-            raise ParameterError(f"modulus_bits is {self.modulus_bits}; choose 1 to {MAX_BITS}")
-
-
-@dataclass(frozen=True)
-class Session:
-    """One run of one protocol: what all parties agree on before the first message.
-
-    session_id: 32 bytes, never used before; roster: digest of the members (32 bytes).
-    Raises ParameterError.
-    """
-
-    protocol: str
-    parameters: Parameters
-    session_id: bytes
-    roster: bytes
-
-    def __post_init__(self) -> None:
-        self.parameters.check()
-        if len(self.session_id) != 32 or len(self.roster) != 32:
-            raise ParameterError("session_id and roster digest have 32 bytes each")
-
-    @cached_property
-    def context(self) -> bytes:
-        """`context0`, which all adverts are bound to."""
-        return session_context(self.protocol, encode(self.parameters), self.session_id, self.roster)
+from secagg.signing import Identity
 
 
 class Message(Value, frozen=True):
@@ -247,21 +181,30 @@ class Protocol:
     """What a protocol's folder offers: the registry points at one of these.
 
     configure: parameters from (clients, length, modulus_bits) and the protocol's own options;
-    client, server and helper: a new machine for one session.
+    client: a new machine from (session, number, random source, sealer), and `signer`, its
+    identity, where one is given; server and helper: likewise, without that.
     """
 
     name: str
     parameters: type[Parameters]
     configure: Callable[..., Parameters]
-    client: Callable[[Session, int, RandomSource, Sealer], "Machine"]
+    client: Callable[..., "Machine"]
     server: Callable[[Session, RandomSource], "Machine"]
     helper: Callable[[Session, int, RandomSource, Sealer], "Machine"] | None = None
 
-    def party(self, session: Session, me: int, source: RandomSource, sealer: Sealer) -> "Machine":
+    def party(
+        self,
+        session: Session,
+        me: int,
+        source: RandomSource,
+        sealer: Sealer,
+        signer: Identity | None = None,
+    ) -> "Machine":
         """A new machine for party `me`, who is not the server. Or LocalError."""
         parameters = session.parameters
         if me <= parameters.clients:
-            return self.client(session, me, source, sealer)
+            identity = {} if signer is None else {"signer": signer}
+            return self.client(session, me, source, sealer, **identity)
         if self.helper is None or me > parameters.clients + parameters.helpers:
             raise LocalError(f"party {me} of {parameters.clients} clients")
         return self.helper(session, me, source, sealer)

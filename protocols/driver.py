@@ -34,6 +34,7 @@ from protocols.journal import Journal, MemoryJournal, Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
 from secagg.rng import RandomSource
 from secagg.seal import HpkeSealer, Sealer
+from secagg.signing import Identity
 
 Vector = NDArray[np.unsignedinteger[Any]]
 
@@ -106,13 +107,15 @@ class Options:
 
     record: keep every envelope, or only its size; progress: told of each client that has
     acted in a stage, (stage, client); clock: seconds, to time each party's work with; journal:
-    of all parties, `MemoryJournal` where None.
+    of all parties, `MemoryJournal` where None; signers: the identity of each client, in a session
+    that needs them.
     """
 
     record: bool = True
     progress: Callable[[str, int], None] | None = None
     clock: Callable[[], float] | None = None
     journal: Journal | None = None
+    signers: Mapping[int, Identity] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -290,7 +293,8 @@ class Simulation:
 
     def _new_party(self, me: int) -> Party:
         assert self.sealer is not None  # noqa: S101 - set in __post_init__
-        machine = self.protocol.party(self.session, me, self.source, self.sealer)
+        signer = self._options.signers.get(me)
+        machine = self.protocol.party(self.session, me, self.source, self.sealer, signer)
         return Party(machine, self.journal)
 
     def _new_server(self) -> Any:

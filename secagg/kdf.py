@@ -2,14 +2,15 @@
 
 A label is a list of parts, each with its length in front, so that two different lists never
 give the same bytes. Derivation is HKDF with SHA-256 (RFC 5869), without salt: every input
-is a uniform 32-byte seed or a concatenation of them.
+is a uniform 32-byte seed, or what a key agreement gave.
 
 A round derives hundreds of thousands of keys, so HMAC (RFC 2104) is spelled out over OpenSSL's
 SHA-256 and the two hash states of the empty salt are made once: half the time of a library
 call, most of which is not hashing. The tests compare the two.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -42,22 +43,38 @@ def digest(kind: str, *parts: Part) -> bytes:
     return sha256(label(kind, *parts)).digest()
 
 
+def digests(kind: str, common: Sequence[Part], each: Iterable[Sequence[Part]]) -> list[bytes]:
+    """`digest(kind, *common, *parts)` for each list of parts; the common ones are hashed once."""
+    begun = sha256(label(kind, *common))
+    results = []
+    for parts in each:
+        state = begun.copy()
+        state.update(b"".join([_prefixed(part) for part in parts]))
+        results.append(state.digest())
+    return results
+
+
 def derive(secret: bytes, kind: str, *parts: Part, length: int = 32) -> bytes:
     """HKDF-SHA256 (RFC 5869) of `secret` with the label as `info`; `length` bytes."""
     return _expand(_extract(secret), label(kind, *parts), length)
 
 
 def derive_many(
-    secrets: Sequence[bytes], kind: str, parts: Sequence[tuple[Part, ...]], length: int = 32
+    secrets: Sequence[bytes],
+    kind: str,
+    parts: Sequence[tuple[Part, ...]],
+    *,
+    common: Sequence[Part] = (),
+    length: int = 32,
 ) -> list[bytes]:
-    """`derive(secrets[i], kind, *parts[i], length=length)` for every i.
+    """`derive(secrets[i], kind, *common, *parts[i], length=length)` for every i.
 
     Raises LocalError unless there are as many secrets as parts. A secret that stands several
     times in a row, as the same object, is extracted once.
     """
     if len(secrets) != len(parts):
         raise LocalError(f"{len(secrets)} secrets with {len(parts)} lists of parts")
-    prefix = label(kind)
+    prefix = label(kind, *common)
     infos = [prefix + b"".join([_prefixed(part) for part in each]) for each in parts]
     keys = _extract_each(secrets)
     return [_expand(key, info, length) for key, info in zip(keys, infos, strict=True)]
@@ -95,9 +112,17 @@ def _expand(key: bytes, info: bytes, length: int) -> bytes:
 
 
 def _prefixed(part: Part) -> bytes:
+    if type(part) is bytes:
+        return len(part).to_bytes(4, "big") + part
+    return _public_prefixed(part)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _public_prefixed(part: str | int) -> bytes:
+    """Of names and numbers, which are no secrets and recur."""
     if isinstance(part, int):
         return b"\0\0\0\x08" + part.to_bytes(8, "big")
-    raw = part.encode() if isinstance(part, str) else part
+    raw = part.encode()
     return len(raw).to_bytes(4, "big") + raw
 
 

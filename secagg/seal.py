@@ -1,8 +1,14 @@
-"""HPKE sealing (RFC 9180, base mode) with the suites `X25519` and `MLKEM768-X25519`.
+"""Sealing with the suites `X25519` and `MLKEM768-X25519`.
 
-Keys are derived from seeds, so that whoever recovers a seed recovers the key pair. HPKE's
-public call has no associated data: everything that a ciphertext is bound to goes into
-`info`. Base mode does not authenticate the sender.
+To anybody whose public key is known: HPKE (RFC 9180, base mode), which has no associated data
+in its public call, so everything that a ciphertext is bound to goes into `info`. Base mode does
+not authenticate the sender.
+
+Between two parties that both published a key (`seal_between`, `open_between`): with `X25519`
+the key agreement of Bonawitz et al. 2017, one scalar multiplication an end for both directions,
+which only the other end can have made. A KEM has no such thing: `MLKEM768-X25519` seals with
+HPKE there too, and where the sender has to be known, under a secret that the X25519 halves of
+both keys agree on.
 """
 
 from collections.abc import Callable
@@ -12,6 +18,7 @@ from typing import Any, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
     KDF,
@@ -24,8 +31,11 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from secagg.errors import DecodeError, LocalError, ParameterError
+from secagg.kdf import derive
 
 TAG_BYTES = 16
+_NONCE_BYTES = 12
+_AEAD_KEY_BYTES = 32
 _X25519_BYTES = 32
 _MLKEM_PUBLIC_BYTES = 1184
 _MLKEM_SEED_BYTES = 64
@@ -48,6 +58,7 @@ class PublicKey:
     suite: "Suite"
     raw: bytes
     handle: Any = field(repr=False, compare=False)
+    point: X25519PublicKey = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +67,23 @@ class KeyPair:
 
     public: PublicKey
     _private: Any = field(repr=False, compare=False)
+    _scalar: X25519PrivateKey = field(repr=False, compare=False)
 
     def open(self, sealed: bytes, info: bytes) -> bytes:
         """The plaintext of `sealed`. Raises DecodeError, which never says why it failed."""
         try:
             return self.public.suite.hpke.decrypt(sealed, self._private, info=info)
         except (InvalidTag, ValueError):
-            raise DecodeError("a sealed message does not open") from None
+            raise _does_not_open() from None
+
+    def agree(self, other: PublicKey) -> bytes:
+        """The 32-byte secret that both ends compute from the X25519 halves of their keys (RFC
+        7748, section 6.1). DecodeError: the other key is of low order.
+        """
+        try:
+            return self._scalar.exchange(other.point)
+        except ValueError:
+            raise DecodeError("a public key is of low order") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +94,37 @@ class Suite:
     seed_bytes: int
     public_bytes: int
     encapsulated_bytes: int
+    agrees: bool
     hpke: Hpke = field(repr=False, compare=False)
-    _private: Callable[[bytes], Any] = field(repr=False, compare=False)
-    _public: Callable[[bytes], Any] = field(repr=False, compare=False)
+    _private: Callable[[bytes], tuple[bytes, Any, X25519PrivateKey]] = field(
+        repr=False, compare=False
+    )
+    _public: Callable[[bytes], tuple[Any, X25519PublicKey]] = field(repr=False, compare=False)
 
     def key_pair(self, seed: bytes) -> KeyPair:
         """The key pair that a uniform seed of `seed_bytes` bytes stands for. Or LocalError."""
         if len(seed) != self.seed_bytes:
             raise LocalError(f"{self.name} needs {self.seed_bytes} bytes of seed")
-        raw, private = self._private(seed)
-        return KeyPair(self.public_key(raw), private)
+        raw, private, scalar = self._private(seed)
+        return KeyPair(self.public_key(raw), private, scalar)
 
     def public_key(self, raw: bytes) -> PublicKey:
         """Check a received public key of `public_bytes` bytes; DecodeError refuses it."""
         if len(raw) != self.public_bytes:
             raise DecodeError(f"a {self.name} public key has {self.public_bytes} bytes")
         try:
-            return PublicKey(self, raw, self._public(raw))
+            return PublicKey(self, raw, *self._public(raw))
         except ValueError:
             raise DecodeError(f"not a {self.name} public key") from None
 
     def sealed_bytes(self, plaintext_bytes: int) -> int:
         """How long the sealing of a plaintext is."""
         return self.encapsulated_bytes + plaintext_bytes + TAG_BYTES
+
+    def sealed_between_bytes(self, plaintext_bytes: int) -> int:
+        """How long the sealing of a plaintext between two published keys is."""
+        encapsulated = 0 if self.agrees else self.encapsulated_bytes
+        return encapsulated + plaintext_bytes + TAG_BYTES
 
 
 class Sealer(Protocol):
@@ -117,30 +146,69 @@ class HpkeSealer:
             raise DecodeError("a public key is of low order") from None
 
 
-def _x25519_private(seed: bytes) -> tuple[bytes, X25519PrivateKey]:
+def seal_between(
+    agreed: bytes, to: PublicKey, plaintext: bytes, info: bytes, sealer: Sealer
+) -> bytes:
+    """Seal for a party with which the sender `agreed` on a secret (`KeyPair.agree`).
+
+    agreed: 32 bytes, or none where the suite seals without and the sender need not be known.
+    One message for each `info`: a key and a nonce are derived from it. Or DecodeError.
+    """
+    if not to.suite.agrees:
+        return sealer.seal(to, plaintext, _bound(agreed, info))
+    aead, nonce = _agreed_aead(agreed, info)
+    return aead.encrypt(nonce, plaintext, None)
+
+
+def open_between(agreed: bytes, own: KeyPair, sealed: bytes, info: bytes) -> bytes:
+    """The plaintext that the other end sealed. Raises DecodeError, which never says why."""
+    if not own.public.suite.agrees:
+        return own.open(sealed, _bound(agreed, info))
+    aead, nonce = _agreed_aead(agreed, info)
+    try:
+        return aead.decrypt(nonce, sealed, None)
+    except InvalidTag:
+        raise _does_not_open() from None
+
+
+def _bound(agreed: bytes, info: bytes) -> bytes:
+    """The HPKE `info` that only the two ends know, if they agreed on something."""
+    return derive(agreed, "between", info) if agreed else info
+
+
+def _agreed_aead(agreed: bytes, info: bytes) -> tuple[AESGCM, bytes]:
+    raw = derive(agreed, "between", info, length=_AEAD_KEY_BYTES + _NONCE_BYTES)
+    return AESGCM(raw[:_AEAD_KEY_BYTES]), raw[_AEAD_KEY_BYTES:]
+
+
+def _does_not_open() -> DecodeError:
+    return DecodeError("a sealed message does not open")
+
+
+def _x25519_private(seed: bytes) -> tuple[bytes, X25519PrivateKey, X25519PrivateKey]:
     private = X25519PrivateKey.from_private_bytes(seed)
-    return private.public_key().public_bytes_raw(), private
+    return private.public_key().public_bytes_raw(), private, private
 
 
-def _x25519_public(raw: bytes) -> X25519PublicKey:
-    point = int.from_bytes(raw, "little")
-    if point >= _X25519_PRIME or point in _LOW_ORDER:
+def _x25519_public(raw: bytes) -> tuple[X25519PublicKey, X25519PublicKey]:
+    number = int.from_bytes(raw, "little")
+    if number >= _X25519_PRIME or number in _LOW_ORDER:
         raise ValueError("not canonical, or of low order")  # two names for one key; no secret
-    return X25519PublicKey.from_public_bytes(raw)
+    point = X25519PublicKey.from_public_bytes(raw)
+    return point, point
 
 
-def _hybrid_private(seed: bytes) -> tuple[bytes, MLKEM768X25519PrivateKey]:
+def _hybrid_private(seed: bytes) -> tuple[bytes, MLKEM768X25519PrivateKey, X25519PrivateKey]:
     mlkem = MLKEM768PrivateKey.from_seed_bytes(seed[:_MLKEM_SEED_BYTES])
-    raw, x25519 = _x25519_private(seed[_MLKEM_SEED_BYTES:])
+    raw, scalar, _ = _x25519_private(seed[_MLKEM_SEED_BYTES:])
     public = mlkem.public_key().public_bytes_raw() + raw
-    return public, MLKEM768X25519PrivateKey(mlkem, x25519)
+    return public, MLKEM768X25519PrivateKey(mlkem, scalar), scalar
 
 
-def _hybrid_public(raw: bytes) -> MLKEM768X25519PublicKey:
-    return MLKEM768X25519PublicKey(
-        MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES]),
-        _x25519_public(raw[_MLKEM_PUBLIC_BYTES:]),
-    )
+def _hybrid_public(raw: bytes) -> tuple[MLKEM768X25519PublicKey, X25519PublicKey]:
+    mlkem = MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES])
+    point, _ = _x25519_public(raw[_MLKEM_PUBLIC_BYTES:])
+    return MLKEM768X25519PublicKey(mlkem, point), point
 
 
 X25519 = Suite(
@@ -148,6 +216,7 @@ X25519 = Suite(
     seed_bytes=_X25519_BYTES,
     public_bytes=_X25519_BYTES,
     encapsulated_bytes=_X25519_BYTES,
+    agrees=True,
     hpke=Hpke(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
     _private=_x25519_private,
     _public=_x25519_public,
@@ -157,6 +226,7 @@ MLKEM768_X25519 = Suite(
     seed_bytes=_MLKEM_SEED_BYTES + _X25519_BYTES,
     public_bytes=_MLKEM_PUBLIC_BYTES + _X25519_BYTES,
     encapsulated_bytes=1088 + _X25519_BYTES,
+    agrees=False,
     hpke=Hpke(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
     _private=_hybrid_private,
     _public=_hybrid_public,

@@ -74,6 +74,13 @@ def parse_share(share: bytes) -> Limbs:
     return limbs.astype(np.uint64)
 
 
+def check_shares(raw: bytes, count: int) -> None:
+    """Raise DecodeError unless `raw` is that many shares, one after the other."""
+    if len(raw) != count * SHARE_BYTES:
+        raise DecodeError(f"{len(raw)} bytes where {count} shares have {count * SHARE_BYTES}")
+    _check_limbs(int(np.frombuffer(raw, "<u4").max(initial=0)))
+
+
 @cache
 def _compiled() -> Any:
     """The compiled kernels, or None where they cannot be used. Imports numba when called."""

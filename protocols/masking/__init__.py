@@ -2,20 +2,59 @@
 
 Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS
 2017 (complete graph: SecAgg); Bell et al., "Secure Single-Server Aggregation with
-(Poly)Logarithmic Overhead", CCS 2020 (k-regular graph: SecAgg+). Semi-honest server.
+(Poly)Logarithmic Overhead", CCS 2020 (k-regular graph: SecAgg+). Against a semi-honest server,
+or on the complete graph against one that lies.
 """
 
-from protocols.base import Protocol
+from protocols.base import Machine, Protocol, Session
+from protocols.masking.active_client import ActiveClient
+from protocols.masking.active_server import ActiveServer
 from protocols.masking.client import Client
 from protocols.masking.parameters import MaskingParameters, configure, sparse
 from protocols.masking.server import Server
+from secagg.errors import LocalError
+from secagg.rng import RandomSource
+from secagg.seal import Sealer
+from secagg.signing import Identity
+
+
+def client(
+    session: Session, me: int, source: RandomSource, sealer: Sealer, signer: Identity | None = None
+) -> Machine:
+    """The client for the session's adversary. LocalError: active mode without an identity."""
+    if not _active(session):
+        return Client(session, me, source, sealer)
+    if signer is None:
+        raise LocalError(f"client {me} needs its identity: the session is in active mode")
+    return ActiveClient(session, me, source, sealer, signer)
+
+
+def server(session: Session, source: RandomSource) -> Machine:
+    """The server for the session's adversary."""
+    return ActiveServer(session, source) if _active(session) else Server(session, source)
+
+
+def _active(session: Session) -> bool:
+    return isinstance(session.parameters, MaskingParameters) and session.parameters.active
+
 
 PROTOCOL = Protocol(
     name="masking",
     parameters=MaskingParameters,
     configure=configure,
-    client=Client,
-    server=Server,
+    client=client,
+    server=server,
 )
 
-__all__ = ["PROTOCOL", "Client", "MaskingParameters", "Server", "configure", "sparse"]
+__all__ = [
+    "PROTOCOL",
+    "ActiveClient",
+    "ActiveServer",
+    "Client",
+    "MaskingParameters",
+    "Server",
+    "client",
+    "configure",
+    "server",
+    "sparse",
+]

@@ -1,6 +1,10 @@
-"""The client of `masking`: Bonawitz et al. CCS 2017, figure 4, and Bell et al. CCS 2020."""
+"""The client of `masking`: Bonawitz et al. CCS 2017, figure 4, and Bell et al. CCS 2020.
 
-from collections.abc import Iterator
+`BaseClient` has what both modes share; `Client` unmasks for a semi-honest server. The active
+mode is in `protocols.masking.active_client`.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from protocols.base import (
     SERVER,
@@ -33,9 +37,6 @@ from protocols.masking.messages import (
     Delivered,
     Inbox,
     Keys,
-    MaskShare,
-    Posted,
-    SelfShare,
     Shares,
     UnmaskAnswer,
     UnmaskRequest,
@@ -44,21 +45,18 @@ from protocols.masking.messages import (
 from protocols.masking.parameters import MaskingParameters
 from secagg import shamir
 from secagg.context import bound_context
-from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
+from secagg.errors import DecodeError, LocalError, ProtocolAborted, ProtocolError
 from secagg.graph import neighbours_of
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import root, verify
 from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
-from secagg.seal import KeyPair, PublicKey, Sealer, Suite, suite
+from secagg.seal import KeyPair, PublicKey, Sealer, Suite, open_between, seal_between, suite
+from secagg.shamir import SHARE_BYTES
 
 
-class Client(Machine):
+class BaseClient(Machine):
     """One client of one session, number `me`. Needs no source of randomness after this."""
-
-    role = "masking client"
-    receivable = Cohort | Inbox | UnmaskRequest
-    states = Idle | Advertised | Bound | Shared | Ready | Uploaded | Done | Aborted
 
     def __init__(self, session: Session, me: int, source: RandomSource, sealer: Sealer) -> None:
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
@@ -68,102 +66,148 @@ class Client(Machine):
         self.parameters = session.parameters
         self._context0 = session.context
         self._suite: Suite = suite(session.parameters.suite)
+        self._agrees = self._suite.agrees or session.parameters.active
         self._sealer = sealer
 
     @on(Idle, Join)
     def advertise(self, state: Idle, _event: Join) -> Step[Advertised]:
-        """Stage 0: send fresh public keys."""
-        own = self._own_keys(state.seeds)
-        advert = Advert(self._context0, own.nonce, own.channel_key, own.mask_key)
-        return Step(Advertised(state.seeds), ((SERVER, advert),))
+        """Stage 0: send a fresh public key."""
+        pair = keys.channel_keys(self._suite, state.seeds.channel, self._context0, self.me)
+        own = self._signed(Keys(self.me, state.seeds.nonce, pair.public.raw, b""))
+        advert = Advert(self._context0, own.nonce, own.channel_key, own.signature)
+        return Step(Advertised(state.seeds, own), ((SERVER, advert),))
 
     @on(Advertised, Begin)
     def bind(self, state: Advertised, event: Begin) -> Step[Bound]:
         """Fix what is trained, by this client's own hash of what it received."""
-        return Step(Bound(self._context0, state.seeds, event.application))
+        return Step(Bound(self._context0, state.seeds, state.advert, event.application))
 
     @receives(Bound, Cohort)
     def share(self, state: Bound, cohort: Cohort, sender: int) -> Step[Shared]:
-        """Stage 1: deal both seeds to the neighbours, and a contribution to each pair seed."""
+        """Stage 1: deal both seeds to the neighbours, with the secret of each edge."""
         self._check_server(sender)
         self._check_cohort(state, cohort)
         context1 = bound_context(self._context0, state.application, cohort.graph_seed, cohort.root)
-        points = [self.me, *(n.party for n in cohort.neighbours)]
-        coins = keys.coins_stream(state.seeds.coins, context1)
-        threshold = self.parameters.threshold
-        dealt = shamir.deal([state.seeds.mask, state.seeds.own], points, threshold, coins)
-        posted = tuple(
-            self._post(state.seeds, context1, neighbour, *shares)
-            for neighbour, shares in zip(cohort.neighbours, dealt[1:], strict=True)
-        )
-        own_share = dealt[0][1]
+        neighbours = tuple(n.party for n in cohort.neighbours)
+        dealt = self._deal(state.seeds, context1, (self.me, *neighbours))
+        own_share, shares = dealt[0][1], dealt[1:]
+        mask_shares = [(v, mask) for v, (mask, _) in zip(neighbours, shares, strict=True)]
+        self_shares = [(v, own) for v, (_, own) in zip(neighbours, shares, strict=True)]
+        agreed, sealed = self._seal_all(state.seeds, context1, cohort.neighbours, shares)
+        (own_fingerprint,) = self._fingerprints("self", context1, [(self.me, own_share)])
         message = Shares(
             context1,
-            keys.commitment(state.seeds.own, context1, self.me),
-            keys.fingerprint("self", own_share, context1, self.me, self.me),
-            posted,
+            keys.commitment("mask", state.seeds.mask, context1, self.me),
+            keys.commitment("self", state.seeds.own, context1, self.me),
+            own_fingerprint,
+            b"".join(self._fingerprints("mask", context1, mask_shares)),
+            b"".join(self._fingerprints("self", context1, self_shares)),
+            sealed,
         )
-        neighbours = tuple(points[1:])
-        return Step(Shared(context1, state.seeds, own_share, neighbours), ((SERVER, message),))
+        shared = Shared(context1, state.seeds, own_share, neighbours, agreed)
+        return Step(shared, ((SERVER, message),))
 
     @receives(Shared, Inbox)
     def collect(self, state: Shared, inbox: Inbox, sender: int) -> Step[Ready]:
-        """Open what every neighbour sent: its contribution, and two shares."""
+        """Open what every neighbour sent: the secret of the edge, and two shares."""
         self._check_server(sender)
         senders = tuple(d.sender for d in inbox.delivered)
         if sorted(set(senders)) != list(senders) or not set(senders) <= set(state.neighbours):
-            raise self.refuse(SERVER, "deliveries that are not from distinct neighbours, in order")
-        threshold = self.parameters.threshold
-        self._require(len(senders) + 1, threshold, "neighbours shared their keys")
-        channel = keys.channel_keys(self._suite, state.seeds.channel, self._context0, self.me)
-        mask = keys.mask_keys(self._suite, state.seeds.mask, self._context0, self.me)
-        opened = [self._open_delivery(state, d, channel, mask) for d in inbox.delivered]
-        peers = tuple(peer for peer, _ in opened)
-        pair_seeds = tuple(seed for _, seed in opened)
-        return Step(Ready(state.context, state.seeds.own, state.own_share, peers, pair_seeds))
-
-    @on(Ready, Contribute)
-    def upload(self, state: Ready, event: Contribute) -> Step[Uploaded]:
-        """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
-        check_vector(event.values, self.parameters.length)
-        pieces = self._masked_pieces(state, event.values)
-        return Step(Uploaded(state.context, state.own_share, state.peers), pieces)
-
-    @receives(Uploaded, UnmaskRequest)
-    def answer(self, state: Uploaded, request: UnmaskRequest, sender: int) -> Step[Done]:
-        """Stage 4: one kind of share of each neighbour that shared, never both, and once."""
-        self._check_server(sender)
-        survivors = self._checked_survivors(state, request)
-        self._require(len(survivors), self.parameters.threshold, "neighbours uploaded")
-        self._require(request.uploads, self.parameters.floor, "clients uploaded")
-        self._check_uploads(len(survivors), request.uploads)
-        of = {peer.party: peer.self_share for peer in state.peers} | {self.me: state.own_share}
-        message = UnmaskAnswer(
-            state.context,
-            tuple(SelfShare(party, of[party]) for party in request.survivors),
-            tuple(
-                MaskShare(peer.party, peer.mask_share, peer.contribution)
-                for peer in state.peers
-                if peer.party not in survivors
-            ),
+            raise self._fault("deliveries that are not from distinct neighbours, in order")
+        self._require(len(senders) + 1, self.parameters.threshold, "neighbours shared their keys")
+        agreed = dict(zip(state.neighbours, state.agreed, strict=True))
+        own = keys.channel_keys(self._suite, state.seeds.channel, self._context0, self.me)
+        opened = [self._opened(state.context, d, agreed[d.sender], own) for d in inbox.delivered]
+        peers = tuple(
+            Peer(party, mask_share, self_share)
+            for party, (_, mask_share, self_share) in zip(senders, opened, strict=True)
         )
-        return Step(Done(), ((SERVER, message),))
+        ours = keys.edges(state.seeds.mask, state.context, self.me, senders)
+        pair_secrets, links = self._pair_secrets(senders, ours, [theirs for theirs, *_ in opened])
+        ready = Ready(
+            state.context, state.seeds.own, state.own_share, peers, pair_secrets, b"".join(links)
+        )
+        return Step(ready)
 
     def _masked_pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
-        """The upload, one piece at a time, so that never two copies of it are needed."""
-        pairs = [keys.pair_stream(seed, state.context) for seed in state.pair_seeds]
-        signs = [keys.pair_sign(self.me, peer.party) for peer in state.peers]
+        """Stage 2, one piece at a time, so that never two copies of the upload are needed."""
+        check_vector(values, self.parameters.length)
+        peers = [peer.party for peer in state.peers]
+        ordered = [(min(self.me, v), max(self.me, v)) for v in peers]
+        pairs = keys.pair_streams(state.pair_secrets, state.context, ordered)
+        signs = [keys.pair_sign(self.me, v) for v in peers]
         own = keys.own_stream(state.own_seed, state.context, self.me)
-        for index, piece in enumerate(self.parameters.pieces):
+        pieces = self.parameters.pieces
+        for index, piece in enumerate(pieces):
             clear = with_canary(values, self.parameters, piece)
             vector = RingVector.of(self.parameters.modulus_bits, clear)
             vector.add_masks([own, *pairs], [1, *signs], start=piece.start)
-            yield SERVER, Upload(state.context, index, vector.pack())
+            links = state.links if index == len(pieces) - 1 else b""
+            yield SERVER, Upload(state.context, index, vector.pack(), links)
 
-    def _own_keys(self, seeds: Seeds) -> Keys:
-        channel = keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)
-        mask = keys.mask_keys(self._suite, seeds.mask, self._context0, self.me)
-        return Keys(self.me, seeds.nonce, channel.public.raw, mask.public.raw)
+    def _answer(
+        self,
+        context1: bytes,
+        own_share: bytes,
+        peers: Sequence[Peer],
+        survivors: frozenset[int],
+    ) -> UnmaskAnswer:
+        """Stage 4: one kind of share of each neighbour in U2: in U3 or not, never both."""
+        of = {peer.party: peer.self_share for peer in peers if peer.party in survivors}
+        of[self.me] = own_share
+        gone = [peer.mask_share for peer in peers if peer.party not in survivors]
+        return UnmaskAnswer(context1, b"".join(of[v] for v in sorted(of)), b"".join(gone))
+
+    def _deal(
+        self, seeds: Seeds, context1: bytes, points: tuple[int, ...]
+    ) -> list[tuple[bytes, bytes]]:
+        """Shares of m_u and b_u for every point."""
+        coins = keys.coins_stream(seeds.coins, context1)
+        dealt = shamir.deal([seeds.mask, seeds.own], points, self.parameters.threshold, coins)
+        return [(mask_share, self_share) for mask_share, self_share in dealt]
+
+    def _seal_all(
+        self,
+        seeds: Seeds,
+        context1: bytes,
+        neighbours: Sequence[Keys],
+        shares: Sequence[tuple[bytes, bytes]],
+    ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """What was agreed on with each neighbour, and what is sealed for it."""
+        own = keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)
+        edges = keys.edges(seeds.mask, context1, self.me, [n.party for n in neighbours])
+        agreed, sealed = [], []
+        for to, edge, (mask_share, self_share) in zip(neighbours, edges, shares, strict=True):
+            key = self._neighbours_key(to)
+            agreed.append(own.agree(key) if self._agrees else b"")
+            info = keys.shares_info(context1, self.me, to.party)
+            plaintext = edge + mask_share + self_share
+            sealed.append(seal_between(agreed[-1], key, plaintext, info, self._sealer))
+        return tuple(agreed), tuple(sealed)
+
+    def _opened(
+        self, context1: bytes, delivery: Delivered, agreed: bytes, own: KeyPair
+    ) -> tuple[bytes, bytes, bytes]:
+        """The secret of the edge and the two shares that a neighbour sealed for us. A failure
+        blames the server, which delivered it, and names the neighbour.
+        """
+        other = delivery.sender
+        try:
+            info = keys.shares_info(context1, other, self.me)
+            return _split(open_between(agreed, own, delivery.sealed, info))
+        except DecodeError as error:
+            raise self._fault(
+                f"the delivery of client {other}: {error}",
+                expected="what that client sealed for us in this session",
+            ) from None
+
+    def _pair_secrets(
+        self, peers: Sequence[int], ours: Sequence[bytes], theirs: Sequence[bytes]
+    ) -> tuple[tuple[bytes, ...], list[bytes]]:
+        """For each pair, what its lower number derived; and the links to the higher numbers."""
+        each = list(zip(peers, ours, theirs, strict=True))
+        secrets = tuple(our if self.me < v else their for v, our, their in each)
+        return secrets, [keys.link(our, their) for v, our, their in each if self.me < v]
 
     def _check_server(self, sender: int) -> None:
         if sender != SERVER:
@@ -172,32 +216,31 @@ class Client(Machine):
     def _check_cohort(self, state: Bound, cohort: Cohort) -> None:
         """U1 as this client sees it: its size, its members, and our own place in it."""
         if cohort.application != state.application:
-            raise self.refuse(
-                SERVER,
+            raise self._fault(
                 "the model or the round configuration differs from ours",
                 expected="the application digest that this client computed",
             )
         self._check_membership(cohort)
-        own = self._own_keys(state.seeds)
-        if not verify(cohort.root, keys.leaf(own), cohort.index, cohort.size, cohort.path):
-            raise self.refuse(SERVER, "our own advert is not in the published cohort")
-        published = sorted([*cohort.neighbours, own], key=lambda k: k.party)
+        leaf = keys.leaf(state.advert)
+        if not verify(cohort.root, leaf, cohort.index, cohort.size, cohort.path):
+            raise self._fault("our own advert is not in the published cohort")
+        published = sorted([*cohort.neighbours, state.advert], key=lambda k: k.party)
         if self.parameters.complete and root([keys.leaf(k) for k in published]) != cohort.root:
-            raise self.refuse(SERVER, "the published root is not that of the cohort")
-        public = [raw for k in published for raw in (k.channel_key, k.mask_key)]
-        if len(set(public)) != len(public):
-            raise self.refuse(SERVER, "a public key appears twice in the cohort")
+            raise self._fault("the published root is not that of the cohort")
+        if len({k.channel_key for k in published}) != len(published):
+            raise self._fault("a public key appears twice in the cohort")
+        self._check_adverts(cohort)
 
     def _check_membership(self, cohort: Cohort) -> None:
         parameters = self.parameters
         parties = [n.party for n in cohort.neighbours]
         allowed = set(range(1, parameters.clients + 1)) - {self.me}
         if parties != sorted(set(parties)) or not set(parties) <= allowed:
-            raise self.refuse(SERVER, "neighbours that are not other members, in order")
+            raise self._fault("neighbours that are not other members, in order")
         if cohort.size > parameters.clients:
-            raise self.refuse(SERVER, f"a cohort of {cohort.size} from {parameters.clients}")
+            raise self._fault(f"a cohort of {cohort.size} from {parameters.clients}")
         if not set(parties) <= self._graph_neighbours(cohort.graph_seed):
-            raise self.refuse(SERVER, "neighbours that the graph does not give us")
+            raise self._fault("neighbours that the graph does not give us")
         self._require(cohort.size, parameters.floor, "clients advertised")
         self._require(len(parties) + 1, parameters.threshold, "neighbours advertised")
 
@@ -205,82 +248,78 @@ class Client(Machine):
         n, degree = self.parameters.clients, self.parameters.degree
         return {v + 1 for v in neighbours_of(self.me - 1, n, degree, graph_seed).tolist()}
 
-    def _post(
-        self, seeds: Seeds, context1: bytes, to: Keys, mask_share: bytes, self_share: bytes
-    ) -> Posted:
-        own = keys.contribution(seeds.mask, context1, self.me, to.party)
-        info = keys.contribution_info(context1, self.me, to.party)
-        mask_key = self._neighbours_key(to.party, to.mask_key)
-        channel_key = self._neighbours_key(to.party, to.channel_key)
-        return Posted(
-            to.party,
-            self._sealer.seal(mask_key, own, info),
-            self._sealer.seal(
-                channel_key,
-                mask_share + self_share,
-                keys.shares_info(context1, self.me, to.party),
-            ),
-            keys.fingerprint("mask", mask_share, context1, self.me, to.party),
-            keys.fingerprint("self", self_share, context1, self.me, to.party),
-        )
-
-    def _neighbours_key(self, party: int, raw: bytes) -> PublicKey:
+    def _neighbours_key(self, of: Keys) -> PublicKey:
         try:
-            return self._suite.public_key(raw)
+            return self._suite.public_key(of.channel_key)
         except DecodeError as error:
-            raise self.refuse(SERVER, f"a key of client {party}: {error}") from None
+            raise self._fault(f"the key of client {of.party}: {error}") from None
 
-    def _open_delivery(
-        self, state: Shared, delivery: Delivered, channel: KeyPair, mask: KeyPair
-    ) -> tuple[Peer, bytes]:
-        """The neighbour's shares, and the seed of our pair. A failure blames the server,
-        which delivered it, and names the neighbour.
-        """
-        other, context1 = delivery.sender, state.context
-        try:
-            theirs = mask.open(
-                delivery.contribution, keys.contribution_info(context1, other, self.me)
-            )
-            both = channel.open(delivery.shares, keys.shares_info(context1, other, self.me))
-            mask_share, self_share = _split_shares(theirs, both)
-        except DecodeError as error:
-            raise self._bad_delivery(other, error) from None
-        ours = keys.contribution(state.seeds.mask, context1, self.me, other)
-        seed = keys.pair_seed(context1, self.me, ours, other, theirs)
-        return Peer(other, mask_share, self_share, ours), seed
+    def _fingerprints(
+        self, kind: str, context1: bytes, held: Sequence[tuple[int, bytes]]
+    ) -> list[bytes]:
+        return keys.fingerprints(kind, context1, self.me, held)
 
-    def _bad_delivery(self, other: int, error: DecodeError) -> PeerError:
-        return self.refuse(
-            SERVER,
-            f"the delivery of client {other}: {error}",
-            expected="what that client sealed for us in this session",
-        )
+    def _require(self, have: int, need: int, what: str) -> None:
+        if have < need:
+            raise ProtocolAborted(f"only {have} {what}, fewer than {need}", stage=self.state.stage)
+
+    # What a mode adds: nothing is signed where the server is semi-honest.
+
+    def _fault(self, reason: str, *, expected: str | None = None) -> ProtocolError:
+        """The error for a server that broke a rule."""
+        return self.refuse(SERVER, reason, expected=expected)
+
+    def _signed(self, advert: Keys) -> Keys:
+        return advert
+
+    def _check_adverts(self, cohort: Cohort) -> None:
+        if any(n.signature for n in cohort.neighbours):
+            raise self._fault("signed adverts in a session without signatures")
+
+
+class Client(BaseClient):
+    """A client that trusts the server to keep to the protocol."""
+
+    role = "masking client"
+    receivable = Cohort | Inbox | UnmaskRequest
+    states = Idle | Advertised | Bound | Shared | Ready | Uploaded | Done | Aborted
+
+    @on(Ready, Contribute)
+    def upload(self, state: Ready, event: Contribute) -> Step[Uploaded]:
+        """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
+        pieces = self._masked_pieces(state, event.values)
+        return Step(Uploaded(state.context, state.own_share, state.peers), pieces)
+
+    @receives(Uploaded, UnmaskRequest)
+    def answer(self, state: Uploaded, request: UnmaskRequest, sender: int) -> Step[Done]:
+        """Stage 4: answer once, for as many as the threshold and the floor ask for."""
+        self._check_server(sender)
+        survivors = self._checked_survivors(state, request)
+        self._require(len(survivors), self.parameters.threshold, "neighbours uploaded")
+        self._require(request.uploads, self.parameters.floor, "clients uploaded")
+        self._check_uploads(len(survivors), request.uploads)
+        answer = self._answer(state.context, state.own_share, state.peers, survivors)
+        return Step(Done(), ((SERVER, answer),))
 
     def _checked_survivors(self, state: Uploaded, request: UnmaskRequest) -> frozenset[int]:
         survivors = frozenset(request.survivors)
         known = {peer.party for peer in state.peers} | {self.me}
         if list(request.survivors) != sorted(survivors) or not survivors <= known:
-            raise self.refuse(SERVER, "survivors that are not distinct neighbours, in order")
+            raise self._fault("survivors that are not distinct neighbours, in order")
         if self.me not in survivors:
-            raise self.refuse(SERVER, "we uploaded, and are not among the survivors")
+            raise self._fault("we uploaded, and are not among the survivors")
         return survivors
 
     def _check_uploads(self, survivors: int, uploads: int) -> None:
         """The size of U3 must fit what we see of it: all, on the complete graph."""
         most = survivors if self.parameters.complete else self.parameters.clients
         if not survivors <= uploads <= most:
-            raise self.refuse(SERVER, f"{uploads} uploads, of which we see {survivors}")
-
-    def _require(self, have: int, need: int, what: str) -> None:
-        if have < need:
-            raise ProtocolAborted(f"only {have} {what}, fewer than {need}", stage=self.state.stage)
+            raise self._fault(f"{uploads} uploads, of which we see {survivors}")
 
 
-def _split_shares(contribution: bytes, shares: bytes) -> tuple[bytes, bytes]:
-    """Check the lengths and ranges of what was sealed, so that nothing is stored unchecked."""
-    if len(contribution) != DIGEST_BYTES or len(shares) != 2 * shamir.SHARE_BYTES:
-        raise DecodeError("a sealed message has the wrong length")
-    both = shares[: shamir.SHARE_BYTES], shares[shamir.SHARE_BYTES :]
-    for share in both:
-        shamir.parse_share(share)
-    return both
+def _split(plaintext: bytes) -> tuple[bytes, bytes, bytes]:
+    """The secret of the edge, the mask-seed share and the self-mask share. Or DecodeError."""
+    if len(plaintext) != DIGEST_BYTES + 2 * SHARE_BYTES:
+        raise DecodeError("not an edge's secret and two shares")
+    first, second = DIGEST_BYTES, DIGEST_BYTES + SHARE_BYTES
+    return plaintext[:first], plaintext[first:second], plaintext[second:]

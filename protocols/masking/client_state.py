@@ -1,6 +1,6 @@
 """The states of a client of `masking`: one for each thing it waits for.
 
-Each holds only the secrets that are still needed: seeds until the shares are out, pair seeds
+Each holds only the secrets that are still needed: seeds until the shares are out, pair secrets
 until the upload, the shares of the neighbours until it has answered once.
 """
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from protocols.base import State, Terminal
 from protocols.masking.keys import Seeds
-from protocols.masking.messages import Share
+from protocols.masking.messages import Keys, Share
 from secagg.codec import Bytes32, PartyId, Value
 
 
@@ -20,10 +20,11 @@ class Idle(State, frozen=True, tag="idle"):
 
 
 class Advertised(State, frozen=True, tag="advertised"):
-    """Its keys are out; it has not said yet what it trains."""
+    """Its key is out; it has not said yet what it trains."""
 
     stage: ClassVar[str] = "share"
     seeds: Seeds
+    advert: Keys
 
 
 class Bound(State, frozen=True, tag="bound"):
@@ -32,6 +33,7 @@ class Bound(State, frozen=True, tag="bound"):
     stage: ClassVar[str] = "share"
     context: Bytes32
     seeds: Seeds
+    advert: Keys
     application: Bytes32
 
     @property
@@ -52,31 +54,37 @@ class Joined(State, frozen=True):
 
 
 class Shared(Joined, frozen=True, tag="shared"):
-    """Its shares are out; it waits for those of its neighbours."""
+    """Its shares are out; it waits for those of its neighbours.
+
+    agreed: the secret with each neighbour, in their order, empty where the suite has none.
+    """
 
     stage: ClassVar[str] = "upload"
     seeds: Seeds
     own_share: Share
     neighbours: tuple[PartyId, ...]
+    agreed: tuple[bytes, ...]
 
 
 class Peer(Value, frozen=True):
-    """A neighbour that shared: the shares it entrusted to us, and our part of the pair seed."""
+    """A neighbour that shared, and the shares that it entrusted to us."""
 
     party: PartyId
     mask_share: Share
     self_share: Share
-    contribution: Bytes32
 
 
 class Ready(Joined, frozen=True, tag="ready"):
-    """It can mask a vector: `pair_seeds` stand in the order of `peers`."""
+    """It can mask a vector: `pair_secrets`, from which the masks come, stand in the order of
+    `peers`; `links` is what it will publish of them.
+    """
 
     stage: ClassVar[str] = "upload"
     own_seed: Bytes32
     own_share: Share
     peers: tuple[Peer, ...]
-    pair_seeds: tuple[Bytes32, ...]
+    pair_secrets: tuple[Bytes32, ...]
+    links: bytes
 
 
 class Uploaded(Joined, frozen=True, tag="uploaded"):
@@ -85,6 +93,23 @@ class Uploaded(Joined, frozen=True, tag="uploaded"):
     stage: ClassVar[str] = "unmask"
     own_share: Share
     peers: tuple[Peer, ...]
+
+
+class Unconfirmed(Joined, frozen=True, tag="unconfirmed"):
+    """Its masked vector is out, and it waits for U3 (active mode)."""
+
+    stage: ClassVar[str] = "consistency"
+    own_share: Share
+    peers: tuple[Peer, ...]
+
+
+class Confirmed(Joined, frozen=True, tag="confirmed"):
+    """It has signed one U3, and waits for the signatures of others (active mode)."""
+
+    stage: ClassVar[str] = "unmask"
+    own_share: Share
+    peers: tuple[Peer, ...]
+    survivors: bytes
 
 
 class Done(Terminal, frozen=True, tag="done"):

@@ -1,8 +1,10 @@
 """Every derivation of `masking`: seeds to keys, pairs to masks, shares to fingerprints."""
 
-from protocols.masking.messages import Keys
+from collections.abc import Iterable, Sequence
+
+from protocols.masking.messages import FINGERPRINT_BYTES, Keys
 from secagg.codec import Bytes32, Value, encode
-from secagg.kdf import derive, digest, label
+from secagg.kdf import DIGEST_BYTES, derive, derive_many, digests, label
 from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Suite
@@ -31,39 +33,37 @@ class Seeds(Value, frozen=True):
 
 
 def channel_keys(suite: Suite, seed: bytes, context0: bytes, party: int) -> KeyPair:
-    """The key pair that opens the shares sent to `party`."""
-    return _key_pair(suite, seed, "channel key", context0, party)
+    """The key pair that opens what is sealed for `party`."""
+    return suite.key_pair(derive(seed, "channel key", context0, party, length=suite.seed_bytes))
 
 
-def mask_keys(suite: Suite, seed: bytes, context0: bytes, party: int) -> KeyPair:
-    """The key pair of m_u, which opens the contributions sent to `party`."""
-    return _key_pair(suite, seed, "mask key", context0, party)
+def edges(mask_seed: bytes, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
+    """e_uv, 32 bytes, that u = sender derives from m_u and seals for each neighbour v."""
+    several = [mask_seed] * len(to)
+    return derive_many(several, "edge", [(v,) for v in to], common=(context1, sender))
 
 
-def contribution(mask_seed: bytes, context1: bytes, sender: int, to: int) -> bytes:
-    """c_uv: what u = sender puts into the pair seed with v = to."""
-    return derive(mask_seed, "contribution", context1, sender, to)
-
-
-def contribution_info(context1: bytes, sender: int, to: int) -> bytes:
-    """What the sealing of c_uv is bound to."""
-    return label("mask", context1, sender, to)
+def link(one: bytes, other: bytes) -> bytes:
+    """e_uv ⊕ e_vu, which the survivor of a pair publishes: with m of one end, and only then,
+    it gives e of the other. Its own inverse.
+    """
+    either = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    return either.to_bytes(DIGEST_BYTES, "little")
 
 
 def shares_info(context1: bytes, sender: int, to: int) -> bytes:
-    """What the sealing of the two shares is bound to."""
+    """What the sealing of e_uv and the two shares is bound to."""
     return label("shares", context1, sender, to)
 
 
-def pair_seed(context1: bytes, one: int, of_one: bytes, other: int, of_other: bytes) -> bytes:
-    """s_uv from both contributions; the order of the two parties does not matter."""
-    (low, first), (high, second) = sorted(((one, of_one), (other, of_other)))
-    return derive(first + second, "pair", context1, low, high)
-
-
-def pair_stream(seed: bytes, context1: bytes) -> StreamKey:
-    """The mask that a pair shares: added by the lower number, subtracted by the higher."""
-    return _stream(seed, "pair mask", context1)
+def pair_streams(
+    secrets: Sequence[bytes], context1: bytes, pairs: Iterable[tuple[int, int]]
+) -> list[StreamKey]:
+    """The masks that pairs share, from e_uv of the lower number u and for (lower, higher)."""
+    parts = [(low, high, VECTOR) for low, high in pairs]
+    length = KEY_BYTES + IV_BYTES
+    derived = derive_many(secrets, "pair mask", parts, common=(context1,), length=length)
+    return [_stream_key(raw) for raw in derived]
 
 
 def own_stream(seed: bytes, context1: bytes, party: int) -> StreamKey:
@@ -76,14 +76,17 @@ def coins_stream(seed: bytes, context1: bytes) -> StreamKey:
     return _stream(seed, "shamir coefficients", context1)
 
 
-def commitment(own_seed: bytes, context1: bytes, party: int) -> bytes:
-    """By which the server recognises the right b_u."""
-    return derive(own_seed, "commitment", context1, party)
+def commitment(kind: str, seed: bytes, context1: bytes, party: int) -> bytes:
+    """By which the server recognises the right m_u (`mask`) or b_u (`self`)."""
+    return derive(seed, "commitment", kind, context1, party)
 
 
-def fingerprint(kind: str, share: bytes, context1: bytes, dealer: int, holder: int) -> bytes:
-    """16 bytes that recognise one share; `kind` is `mask` or `self`."""
-    return digest("fingerprint", kind, context1, dealer, holder, share)[:16]
+def fingerprints(
+    kind: str, context1: bytes, dealer: int, held: Iterable[tuple[int, bytes]]
+) -> list[bytes]:
+    """16 bytes that recognise each (holder, share) of a dealer; `kind` is `mask` or `self`."""
+    hashes = digests("fingerprint", (kind, context1, dealer), held)
+    return [each[:FINGERPRINT_BYTES] for each in hashes]
 
 
 def leaf(keys: Keys) -> bytes:
@@ -96,10 +99,19 @@ def pair_sign(me: int, other: int) -> int:
     return 1 if me < other else -1
 
 
-def _key_pair(suite: Suite, seed: bytes, kind: str, context0: bytes, party: int) -> KeyPair:
-    return suite.key_pair(derive(seed, kind, context0, party, length=suite.seed_bytes))
+def signed_advert(context0: bytes, keys: Keys) -> bytes:
+    """What the member signs of its advert."""
+    return label("signed advert", context0, keys.party, keys.nonce, keys.channel_key)
+
+
+def signed_survivors(context1: bytes, survivors: bytes) -> bytes:
+    """What a member of U3 signs of U3."""
+    return label("signed survivors", context1, survivors)
 
 
 def _stream(seed: bytes, kind: str, *parts: bytes | int) -> StreamKey:
-    raw = derive(seed, kind, *parts, VECTOR, length=KEY_BYTES + IV_BYTES)
+    return _stream_key(derive(seed, kind, *parts, VECTOR, length=KEY_BYTES + IV_BYTES))
+
+
+def _stream_key(raw: bytes) -> StreamKey:
     return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])

@@ -13,6 +13,7 @@ from secagg.graph import (
     security_failure,
 )
 from secagg.seal import DEFAULT_SUITE, suite
+from secagg.shamir import SECRET_BYTES, SHARE_BYTES
 
 CANARY_BITS = 64
 MAX_HELD_BYTES = 2**29
@@ -38,12 +39,23 @@ class MaskingParameters(Parameters, frozen=True):
     @property
     def stages(self) -> tuple[str, ...]:
         """Bonawitz et al. 2017, figure 4."""
-        return ("advertise", "share", "upload", "unmask")
+        consistency = ("consistency",) if self.active else ()
+        return ("advertise", "share", "upload", *consistency, "unmask")
+
+    @property
+    def active(self) -> bool:
+        """Whether the server is assumed to lie."""
+        return self.adversary == "active"
 
     @property
     def complete(self) -> bool:
         """Whether everybody is everybody's neighbour."""
         return self.degree == self.clients - 1
+
+    @property
+    def sealed_bytes(self) -> int:
+        """How long what a client seals for one neighbour is: 32 bytes and two shares."""
+        return suite(self.suite).sealed_between_bytes(SECRET_BYTES + 2 * SHARE_BYTES)
 
     @property
     def canary_zeros(self) -> int:
@@ -72,12 +84,31 @@ class MaskingParameters(Parameters, frozen=True):
 
     def _check_adversary(self) -> None:
         suite(self.suite)
-        if self.adversary != "semi-honest":
-            raise ParameterError(f"adversary {self.adversary!r} is not offered; use 'semi-honest'")
+        if self.adversary not in ("semi-honest", "active"):
+            raise ParameterError(f"adversary {self.adversary!r}: choose 'semi-honest' or 'active'")
         if not 0 <= self.corrupt <= self.floor - 2:
             raise ParameterError(
                 f"a sum of {self.floor} clients with {self.corrupt} corrupt ones may reveal a "
                 "single honest client; raise the floor or lower corrupt"
+            )
+
+    def _check_active(self) -> None:
+        """Two sets of t clients share an honest one, so no two versions of U3 are confirmed."""
+        n, t, c = self.clients, self.threshold, self.corrupt
+        if not self.complete:
+            raise ParameterError(
+                "active mode needs the complete graph: a server that chooses a client's few "
+                "neighbours can surround it with corrupt ones, or tell each a different story"
+            )
+        if 2 * t <= n + c:
+            raise ParameterError(
+                f"threshold {t} of {n} clients with {c} corrupt ones lets a server confirm two "
+                f"different sums; take at least {(n + c) // 2 + 1}"
+            )
+        if t < c + 2:
+            raise ParameterError(
+                f"threshold {t} with {c} corrupt clients may leave a single honest client in a "
+                "sum; raise it or lower corrupt"
             )
 
     def _check_graph(self) -> None:
@@ -92,6 +123,8 @@ class MaskingParameters(Parameters, frozen=True):
                 f"threshold {t} is not between 2 and the {self.degree + 1} holders of a "
                 "client's shares; change it or the degree"
             )
+        if self.active:
+            self._check_active()
         if self.complete:
             self._check_complete()
         elif _insecurity(n, self.corrupt, n - self.floor, self.degree, t) > SECURITY_FAILURE:
@@ -113,10 +146,10 @@ class MaskingParameters(Parameters, frozen=True):
             )
 
     def _check_memory(self) -> None:
-        held = self.clients * self.degree * suite(self.suite).sealed_bytes(32)
+        held = self.clients * self.degree * self.sealed_bytes
         if held > MAX_HELD_BYTES:
             raise ParameterError(
-                f"the server would hold {held / 2**20:.0f} MiB of sealed seeds; use a k-regular "
+                f"the server would hold {held / 2**20:.0f} MiB of sealed shares; use a k-regular "
                 "graph (protocols.masking.sparse) or suite X25519"
             )
 

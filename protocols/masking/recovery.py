@@ -1,24 +1,26 @@
 """Taking the masks off: what the server does with the shares that came back.
 
 The self mask of every survivor and the pairwise masks between survivors and dropped clients
-are subtracted in one pass over the vector. Every seed is recognised before it is used, by
-its commitment or by the public key that was advertised; every share by its fingerprint.
+are subtracted in one pass over the vector. Every seed is recognised before it is used, by its
+commitment; every share by its fingerprint.
 """
 
 import hmac
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from protocols.base import BadAnswer
 from protocols.masking import keys
 from protocols.masking.canary import canary_intact
+from protocols.masking.messages import FINGERPRINT_BYTES, UnmaskAnswer
 from protocols.masking.parameters import MaskingParameters
-from protocols.masking.server_state import Unmasking
+from protocols.masking.server_state import Dealt, Unmasking
 from secagg import shamir
 from secagg.errors import DecodeError, ProtocolAborted
+from secagg.kdf import DIGEST_BYTES
 from secagg.prg import StreamKey
-from secagg.seal import KeyPair, suite
+from secagg.shamir import SHARE_BYTES
 
 Adjacency = Mapping[int, tuple[int, ...]]
 HolderShares = dict[int, bytes]
@@ -35,16 +37,12 @@ class Pair(NamedTuple):
 class Recovery:
     """One attempt to unmask one sum, from what the server held when the last stage closed."""
 
-    def __init__(
-        self, parameters: MaskingParameters, context0: bytes, graph: Adjacency, state: Unmasking
-    ) -> None:
+    def __init__(self, parameters: MaskingParameters, graph: Adjacency, state: Unmasking) -> None:
         self._parameters = parameters
-        self._context0 = context0
+        self._graph = graph
         self._context1 = state.context
         self._state = state
-        self._returned = _by_dealer(state)
-        dropped = state.dealt.keys() - state.uploaded
-        self._pairs = [Pair(v, u) for u in sorted(dropped) for v in graph[u] if v in state.uploaded]
+        self._returned = _by_dealer(graph, state)
         self._bad: list[BadAnswer] = []
 
     @property
@@ -57,87 +55,50 @@ class Recovery:
 
         Raises ProtocolAborted with the reason and the blame.
         """
-        self_masks = self._self_masks()
-        seeds = self._mask_seeds()
-        key_pairs = {u: self._recognised(u, seed) for u, seed in seeds.items()}
-        claimed = self._claimed()
-        theirs = {p: claimed.get(p) or self._opened(p, key_pairs) for p in self._pairs}
-        self._subtract(self_masks, [1] * len(self_masks))
-        self._subtract(*self._pair_masks(theirs, seeds))
-        if not self._canary_intact():
-            self._correct(claimed, seeds, key_pairs)
-            if not self._canary_intact():
-                raise self._abort("the masks do not cancel: the canary of the sum is wrong")
+        streams = self._self_masks()
+        signs = [-1] * len(streams)
+        pairs, secrets = self._open_pairs()
+        ordered = [(min(pair), max(pair)) for pair in pairs]
+        streams += keys.pair_streams(secrets, self._context1, ordered)
+        signs += [-keys.pair_sign(*pair) for pair in pairs]
+        self._state.total.add_masks(streams, signs)
+        total = self._state.total.values()
+        if not canary_intact(total, self._parameters, len(self._state.links)):
+            raise self._abort("the masks do not cancel: the canary of the sum is wrong")
 
     def _self_masks(self) -> list[StreamKey]:
         """The self mask of every survivor, by reconstructing b_u."""
-        seeds = self._reconstruct("self", sorted(self._state.uploaded))
-        for u, seed in seeds.items():
-            commitment = keys.commitment(seed, self._context1, u)
-            if not hmac.compare_digest(commitment, self._state.dealt[u].commitment):
-                raise self._abort(f"the self-mask seed of client {u} is not its commitment's", u)
+        seeds = self._reconstruct("self", sorted(self._state.links))
         return [keys.own_stream(seed, self._context1, u) for u, seed in seeds.items()]
 
-    def _mask_seeds(self) -> dict[int, bytes]:
-        """m_u of every dropped client that shares a mask with a survivor."""
-        return self._reconstruct("mask", sorted({pair.dropped for pair in self._pairs}))
+    def _open_pairs(self) -> tuple[list[Pair], list[bytes]]:
+        """Every pair of a survivor and a dropped neighbour, and e of its lower number: derived
+        from the dropped client's m_u, or opened with it from what the survivor published.
+        """
+        survivors = self._state.links
+        dropped = [u for u in self._state.dealt if u not in survivors]
+        near = {u: [v for v in self._graph[u] if v in survivors] for u in dropped}
+        seeds = self._reconstruct("mask", [u for u in dropped if near[u]])
+        links = self._links(near)
+        pairs, secrets = [], []
+        for u, seed in seeds.items():
+            derived = keys.edges(seed, self._context1, u, near[u])
+            for v, edge in zip(near[u], derived, strict=True):
+                pairs.append(Pair(v, u))
+                secrets.append(edge if u < v else keys.link(edge, links[Pair(v, u)]))
+        return pairs, secrets
 
-    def _recognised(self, u: int, seed: bytes) -> KeyPair:
-        """The key pair of m_u, which must be the advertised one."""
-        pair = keys.mask_keys(suite(self._parameters.suite), seed, self._context0, u)
-        if not hmac.compare_digest(pair.public.raw, self._state.adverts[u].mask_key):
-            raise self._abort(f"the mask seed of client {u} is not that of its public key", u)
-        return pair
-
-    def _claimed(self) -> dict[Pair, bytes]:
-        """The contributions that survivors sent along with their shares."""
-        return {
-            Pair(v, share.of): share.contribution
-            for v, answer in self._state.answers.items()
-            for share in answer.dropped
-        }
-
-    def _opened(self, pair: Pair, key_pairs: Mapping[int, KeyPair]) -> bytes:
-        """The survivor's contribution as it was sealed to the dropped client."""
-        sealed = self._state.dealt[pair.survivor].contributions[pair.dropped]
-        info = keys.contribution_info(self._context1, pair.survivor, pair.dropped)
-        try:
-            return key_pairs[pair.dropped].open(sealed, info)
-        except DecodeError:
-            why = f"what client {pair.survivor} sealed for client {pair.dropped} does not open"
-            raise self._abort(why, pair.survivor) from None
-
-    def _pair_masks(
-        self, theirs: Mapping[Pair, bytes], seeds: Mapping[int, bytes]
-    ) -> tuple[list[StreamKey], list[int]]:
-        """The masks of these pairs, signed as the survivor added them."""
-        streams = []
-        for (v, u), contribution in theirs.items():
-            of_dropped = keys.contribution(seeds[u], self._context1, u, v)
-            seed = keys.pair_seed(self._context1, v, contribution, u, of_dropped)
-            streams.append(keys.pair_stream(seed, self._context1))
-        return streams, [keys.pair_sign(v, u) for v, u in theirs]
-
-    def _correct(
-        self,
-        claimed: Mapping[Pair, bytes],
-        seeds: Mapping[int, bytes],
-        key_pairs: Mapping[int, KeyPair],
-    ) -> None:
-        """Some claimed contribution is wrong: open what was sealed, and exchange the masks."""
-        sealed = {pair: self._opened(pair, key_pairs) for pair in claimed}
-        wrong = {p: c for p, c in claimed.items() if not hmac.compare_digest(c, sealed[p])}
-        self._bad += [BadAnswer(u, v, "contribution") for v, u in wrong]
-        streams, signs = self._pair_masks(wrong, seeds)
-        self._subtract(streams, [-sign for sign in signs])
-        self._subtract(*self._pair_masks({pair: sealed[pair] for pair in wrong}, seeds))
-
-    def _subtract(self, streams: list[StreamKey], signs: list[int]) -> None:
-        self._state.total.add_masks(streams, [-sign for sign in signs])
-
-    def _canary_intact(self) -> bool:
-        total = self._state.total.values()
-        return canary_intact(total, self._parameters, len(self._state.uploaded))
+    def _links(self, near: Mapping[int, Sequence[int]]) -> dict[Pair, bytes]:
+        """What survivors published about pairs with a dropped client of a higher number."""
+        wanted = {v for u, around in near.items() for v in around if v < u}
+        sharers, links = self._state.dealt, {}
+        for v in wanted:
+            raw = self._state.links[v]
+            higher = [u for u in self._graph[v] if u > v and u in sharers]
+            for at, u in enumerate(higher):
+                if u in near:
+                    links[Pair(v, u)] = raw[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]
+        return links
 
     def _reconstruct(self, kind: Kind, dealers: Iterable[int]) -> dict[int, bytes]:
         """The seeds of these clients: those shared at the same points with one basis."""
@@ -154,24 +115,33 @@ class Recovery:
                 raise self._abort_for_dealer(
                     kind, points, {u: chosen[u] for u in members}
                 ) from None
+        for u, seed in seeds.items():
+            self._check_seed(kind, u, seed)
         return dict(sorted(seeds.items()))
+
+    def _check_seed(self, kind: Kind, u: int, seed: bytes) -> None:
+        """The seed that was shared must be the one that was committed to."""
+        dealt = self._state.dealt[u]
+        published = dealt.mask_commitment if kind == "mask" else dealt.self_commitment
+        if not hmac.compare_digest(keys.commitment(kind, seed, self._context1, u), published):
+            raise self._abort(f"the {_NAMES[kind]} seed of client {u} is not its commitment's", u)
 
     def _chosen_shares(self, kind: Kind, dealer: int) -> HolderShares:
         """The first t shares that match their fingerprints, by holder."""
-        need, dealt = self._parameters.threshold, self._state.dealt[dealer]
-        prints = dealt.mask_fingerprints if kind == "mask" else dealt.self_fingerprints
+        need, returned = self._parameters.threshold, self._returned[kind, dealer]
+        prints = _fingerprints_by_holder(kind, dealer, self._graph, self._state.dealt[dealer])
+        found = keys.fingerprints(kind, self._context1, dealer, returned.items())
         good: HolderShares = {}
-        for holder, share in sorted(self._returned[kind, dealer].items()):
-            found = keys.fingerprint(kind, share, self._context1, dealer, holder)
-            if hmac.compare_digest(found, prints[holder]):
+        for (holder, share), print_ in zip(returned.items(), found, strict=True):
+            if hmac.compare_digest(print_, prints[holder]):
                 good[holder] = share
             else:
                 self._bad.append(BadAnswer(dealer, holder, f"{kind} share"))
         if len(good) < need:
-            what = "self-mask" if kind == "self" else "mask"
-            why = f"{len(good)} shares of the {what} seed of client {dealer} came back, not {need}"
+            what = f"shares of the {_NAMES[kind]} seed of client {dealer} came back"
             wrong = {bad.holder for bad in self._bad if bad.dealer == dealer}
-            raise self._abort(why, *wrong, *({dealer} if wrong else ()))
+            blame = {*wrong, dealer} if wrong else ()
+            raise self._abort(f"{len(good)} {what}, not {need}", *blame)
         return dict(list(good.items())[:need])
 
     def _abort_for_dealer(
@@ -192,12 +162,37 @@ class Recovery:
         return ProtocolAborted(reason, stage="unmask", blame=set(blame))
 
 
-def _by_dealer(state: Unmasking) -> Mapping[tuple[Kind, int], HolderShares]:
-    """All returned shares, by kind and dealer, then by holder."""
+_NAMES: Mapping[Kind, str] = {"mask": "mask", "self": "self-mask"}
+
+
+def _by_dealer(graph: Adjacency, state: Unmasking) -> Mapping[tuple[Kind, int], HolderShares]:
+    """All returned shares, by kind and dealer, then by holder in order."""
     returned: dict[tuple[Kind, int], HolderShares] = defaultdict(dict)
-    for holder, answer in state.answers.items():
-        for own in answer.survivors:
-            returned["self", own.of][holder] = own.share
-        for gone in answer.dropped:
-            returned["mask", gone.of][holder] = gone.share
+    for holder, answer in sorted(state.answers.items()):
+        near = sorted({holder, *graph[holder]} & state.dealt.keys())
+        for kind, dealer, share in _shares_of(answer, near, state.links):
+            returned[kind, dealer][holder] = share
     return returned
+
+
+def _shares_of(
+    answer: UnmaskAnswer, near: Iterable[int], survivors: Mapping[int, bytes]
+) -> Iterable[tuple[Kind, int, bytes]]:
+    """An answer's shares: of b for survivors, of m for the others, each in order of dealer."""
+    at: dict[Kind, int] = {"self": 0, "mask": 0}
+    raw: dict[Kind, bytes] = {"self": answer.self_shares, "mask": answer.mask_shares}
+    for dealer in near:
+        kind: Kind = "self" if dealer in survivors else "mask"
+        yield kind, dealer, raw[kind][at[kind] : at[kind] + SHARE_BYTES]
+        at[kind] += SHARE_BYTES
+
+
+def _fingerprints_by_holder(
+    kind: Kind, dealer: int, graph: Adjacency, dealt: Dealt
+) -> dict[int, bytes]:
+    raw = dealt.mask_fingerprints if kind == "mask" else dealt.self_fingerprints
+    prints = {
+        v: raw[at * FINGERPRINT_BYTES : (at + 1) * FINGERPRINT_BYTES]
+        for at, v in enumerate(graph[dealer])
+    }
+    return prints | {dealer: dealt.own_fingerprint}

@@ -1,7 +1,8 @@
 """The server of `masking`: Bonawitz et al. CCS 2017, figure 4, and Bell et al. CCS 2020.
 
 It fixes U1, U2 and U3 once, each by `RoundClosed`, and keeps one running sum. Whatever is
-wrong with a message is found before anything of it is added.
+wrong with a message is found before anything of it is added. `BaseServer` has what both modes
+share; the active mode is in `protocols.masking.active_server`.
 """
 
 from bisect import bisect_left
@@ -24,6 +25,7 @@ from protocols.base import (
 )
 from protocols.masking import keys
 from protocols.masking.messages import (
+    FINGERPRINT_BYTES,
     Advert,
     Cohort,
     Delivered,
@@ -39,32 +41,31 @@ from protocols.masking.recovery import Adjacency, Recovery
 from protocols.masking.server_state import (
     Advertising,
     Collecting,
+    Confirming,
     Dealt,
     Finished,
     Fixed,
     Sharing,
+    Summed,
     Unmasking,
 )
 from secagg.context import bound_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted
 from secagg.graph import neighbours
+from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
 from secagg.packing import check_packed
 from secagg.ring import RingVector
 from secagg.rng import RandomSource
 from secagg.seal import suite
-from secagg.shamir import SHARE_BYTES, parse_share
+from secagg.shamir import check_shares
 
 MAX_OPEN_UPLOADS = 4
 """Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
 
 
-class Server(Machine):
+class BaseServer(Machine):
     """The server of one session. It draws the graph's seed, and nothing else at random."""
-
-    role = "masking server"
-    receivable = Advert | Shares | Upload | UnmaskAnswer
-    states = Advertising | Sharing | Collecting | Unmasking | Finished | Aborted
 
     def __init__(self, session: Session, source: RandomSource) -> None:
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
@@ -88,12 +89,14 @@ class Server(Machine):
         match self.state:
             case Advertising(adverts=adverts):
                 return frozenset(range(1, self.parameters.clients + 1)) - adverts.keys()
-            case Sharing(adverts=adverts, posted=posted):
-                return frozenset(adverts.keys() - posted.keys())
-            case Collecting(dealt=dealt, uploaded=uploaded):
-                return frozenset(dealt.keys() - uploaded)
-            case Unmasking(uploaded=uploaded, answers=answers):
-                return uploaded - answers.keys()
+            case Sharing(members=members, posted=posted):
+                return members - posted.keys()
+            case Collecting(dealt=dealt, links=links):
+                return frozenset(dealt.keys() - links.keys())
+            case Confirming(links=links, confirmations=confirmations):
+                return frozenset(links.keys() - confirmations.keys())
+            case Unmasking(asked=asked, answers=answers):
+                return asked - answers.keys()
         return frozenset()
 
     @property
@@ -106,7 +109,7 @@ class Server(Machine):
         """A stored sum must be one of ours: of the length that its stage has, in our ring."""
         bits = self.parameters.modulus_bits
         match state:
-            case Collecting(total=total) | Unmasking(total=total):
+            case Collecting(total=total) | Summed(total=total):
                 return total.fits(bits, self.parameters.masked_length)
             case Finished(total=total):
                 return total.fits(bits, self.parameters.length)
@@ -123,21 +126,20 @@ class Server(Machine):
 
     @receives(Advertising, Advert)
     def admit(self, state: Advertising, advert: Advert, sender: int) -> Step[Advertising]:
-        """Take a member's keys, which must be valid, and its own."""
+        """Take a member's key, which must be valid, and its own."""
         if not 1 <= sender <= self.parameters.clients:
             raise self.refuse(sender, "not a member of the roster")
         if sender in state.adverts:
             raise self.refuse(sender, "a second advert")
-        public = (advert.channel_key, advert.mask_key)
-        for raw in public:
-            try:
-                self._suite.public_key(raw)
-            except DecodeError as error:
-                raise self.refuse(sender, str(error)) from None
-        if public[0] == public[1] or any(raw in state.owners for raw in public):
+        own = Keys(sender, advert.nonce, advert.channel_key, advert.signature)
+        try:
+            self._suite.public_key(own.channel_key)
+            self._check_advert(own)
+        except DecodeError as error:
+            raise self.refuse(sender, str(error)) from None
+        if own.channel_key in state.owners:
             raise self.refuse(sender, "a public key that is not its own")
-        own = Keys(sender, advert.nonce, *public)
-        owners = {**state.owners, **dict.fromkeys(public, sender)}
+        owners = {**state.owners, own.channel_key: sender}
         adverts = {**state.adverts, sender: own}
         return Step(replace(state, adverts=adverts, owners=owners))
 
@@ -151,10 +153,10 @@ class Server(Machine):
         leaves = [keys.leaf(own) for own in adverts.values()]
         top = root(leaves)
         context1 = bound_context(self._context0, state.application, state.graph_seed, top)
-        fixed = Sharing(context1, state.graph_seed, adverts, {})
+        fixed = Sharing(context1, state.graph_seed, frozenset(adverts), {})
         graph = self._graph(fixed)
         paths = proofs(leaves, range(len(leaves)))
-        cohorts = tuple(
+        cohorts = (
             (
                 party,
                 Cohort(
@@ -177,14 +179,15 @@ class Server(Machine):
     @receives(Sharing, Shares)
     def post(self, state: Sharing, shares: Shares, sender: int) -> Step[Sharing]:
         """Keep what a client sends to its neighbours, all of them and nobody else."""
-        if sender not in state.adverts:
+        if sender not in state.members:
             raise self.refuse(sender, "not in the cohort")
         if sender in state.posted:
             raise self.refuse(sender, "shared its keys twice")
-        if tuple(p.to for p in shares.posted) != self._graph(state)[sender]:
-            raise self.refuse(sender, "shares that are not for exactly its neighbours, in order")
-        sizes = (self._suite.sealed_bytes(32), self._suite.sealed_bytes(2 * SHARE_BYTES))
-        if any((len(p.contribution), len(p.shares)) != sizes for p in shares.posted):
+        degree = len(self._graph(state)[sender])
+        prints = (len(shares.mask_fingerprints), len(shares.self_fingerprints))
+        if len(shares.sealed) != degree or set(prints) != {degree * FINGERPRINT_BYTES}:
+            raise self.refuse(sender, f"shares that are not for exactly its {degree} neighbours")
+        if any(len(sealed) != self.parameters.sealed_bytes for sealed in shares.sealed):
             raise self.refuse(sender, "a sealed message of the wrong length")
         return Step(replace(state, posted={**state.posted, sender: shares}))
 
@@ -196,15 +199,13 @@ class Server(Machine):
         floor = self.parameters.floor
         self._require(state.posted, floor, "shared their keys")
         self._require(sharers, floor, "shared their keys with enough neighbours")
-        inboxes = tuple(
+        inboxes = (
             (party, Inbox(state.context, _deliveries(state.posted, party, graph, sharers)))
             for party in sorted(sharers)
         )
-        dealt = {u: Dealt.by(u, state.posted[u], sharers) for u in sharers}
+        dealt = {u: Dealt.by(state.posted[u]) for u in sorted(sharers)}
         total = RingVector.zeros(self.parameters.modulus_bits, self.parameters.masked_length)
-        fixed = Collecting(
-            state.context, state.graph_seed, state.adverts, dealt, frozenset(), {}, total
-        )
+        fixed = Collecting(state.context, state.graph_seed, state.members, dealt, {}, {}, total)
         return Step(fixed, inboxes)
 
     # Stage 2: masked input
@@ -214,68 +215,60 @@ class Server(Machine):
         """Take a piece of a masked vector; the last one adds all to the running sum."""
         if sender not in state.dealt:
             raise self.refuse(sender, "did not share its keys")
-        if sender in state.uploaded:
+        if sender in state.links:
             raise self.refuse(sender, "uploaded twice")
         if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
             raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
         have = (*state.pieces.get(sender, ()), upload.packed)
         pieces = self.parameters.pieces
-        if upload.index != len(have) - 1:
-            raise self.refuse(sender, f"piece {upload.index} where {len(have) - 1} is next")
-        piece = pieces[upload.index]
-        try:
-            check_packed(upload.packed, self.parameters.modulus_bits, piece.stop - piece.start)
-        except DecodeError as error:
-            raise self.refuse(sender, str(error)) from None
+        self._check_piece(state, upload, sender, len(have) - 1)
         if len(have) < len(pieces):
             return Step(replace(state, pieces={**state.pieces, sender: have}))
         for at, packed in zip(pieces, have, strict=True):
             state.total.add_packed(packed, start=at.start, count=at.stop - at.start)
         rest = {party: parts for party, parts in state.pieces.items() if party != sender}
-        return Step(replace(state, uploaded=state.uploaded | {sender}, pieces=rest))
+        return Step(replace(state, links={**state.links, sender: upload.links}, pieces=rest))
 
-    @on(Collecting, RoundClosed)
-    def fix_survivors(self, state: Collecting, _event: RoundClosed) -> Step[Unmasking]:
-        """Fix U3 and ask its members for shares."""
-        self._require(state.uploaded, self.parameters.floor, "uploaded")
+    def _survivors(self, state: Collecting) -> dict[int, tuple[int, ...]]:
+        """U3, and for each member who of its neighbours and itself is in it."""
+        self._require(state.links, self.parameters.floor, "uploaded")
         graph = self._graph(state)
-        near = {u: sorted({u, *graph[u]} & state.uploaded) for u in sorted(state.uploaded)}
+        near = {u: tuple(sorted({u, *graph[u]} & state.links.keys())) for u in sorted(state.links)}
         for u, there in near.items():
             if len(there) < self.parameters.threshold:
                 raise self._abort(
                     f"client {u} uploaded, but only {len(there)} holders of its shares"
                 )
-        requests = tuple(
-            (u, UnmaskRequest(state.context, tuple(there), len(near))) for u, there in near.items()
-        )
-        dealt = {u: d.keep_for_dropped(state.uploaded) for u, d in state.dealt.items()}
-        fixed = Unmasking(
-            state.context, state.graph_seed, state.adverts, dealt, state.uploaded, state.total, {}
-        )
-        return Step(fixed, requests)
+        return near
 
     # Stage 4: unmask
 
     @receives(Unmasking, UnmaskAnswer)
     def take_answer(self, state: Unmasking, answer: UnmaskAnswer, sender: int) -> Step[Unmasking]:
         """Take the shares that a survivor holds: exactly those it was asked for."""
-        if sender not in state.uploaded:
-            raise self.refuse(sender, "did not upload")
+        if sender not in state.asked:
+            raise self.refuse(sender, "was not asked: it did not upload and confirm")
         if sender in state.answers:
             raise self.refuse(sender, "answered twice")
-        self._check_shares(state, answer, sender)
+        near = {sender, *self._graph(state)[sender]} & state.dealt.keys()
+        survivors = len(near & state.links.keys())
+        try:
+            check_shares(answer.self_shares, survivors)
+            check_shares(answer.mask_shares, len(near) - survivors)
+        except DecodeError as error:
+            raise self.refuse(sender, str(error)) from None
         return Step(replace(state, answers={**state.answers, sender: answer}))
 
     @on(Unmasking, RoundClosed)
     def finish(self, state: Unmasking, _event: RoundClosed) -> Step[Finished]:
         """Reconstruct the seeds, take all masks off, and check the canary."""
         self._require(state.answers, self.parameters.threshold, "answered the unmask request")
-        recovery = Recovery(self.parameters, self._context0, self._graph(state), state)
+        recovery = Recovery(self.parameters, self._graph(state), state)
         recovery.unmask()
         return Step(
             Finished(
                 state.total.head(self.parameters.length),
-                tuple(sorted(state.uploaded)),
+                tuple(sorted(state.links)),
                 self._dropped(state),
                 recovery.bad_answers,
             )
@@ -294,8 +287,8 @@ class Server(Machine):
     def _build_graph(self, state: Fixed) -> Adjacency:
         matrix = neighbours(self.parameters.clients, self.parameters.degree, state.graph_seed) + 1
         return {
-            party: tuple(v for v in matrix[party - 1].tolist() if v in state.adverts)
-            for party in state.adverts
+            party: tuple(v for v in matrix[party - 1].tolist() if v in state.members)
+            for party in state.members
         }
 
     def _with_enough_holders(self, posted: Collection[int], graph: Adjacency) -> frozenset[int]:
@@ -311,25 +304,27 @@ class Server(Machine):
                 return frozenset(kept)
             kept -= short
 
-    def _check_shares(self, state: Unmasking, answer: UnmaskAnswer, sender: int) -> None:
-        near = {sender, *self._graph(state)[sender]} & state.dealt.keys()
-        if [s.of for s in answer.survivors] != sorted(near & state.uploaded):
-            raise self.refuse(sender, "self-mask shares of others than the surviving neighbours")
-        if [s.of for s in answer.dropped] != sorted(near - state.uploaded):
-            raise self.refuse(sender, "mask-seed shares of others than the dropped neighbours")
+    def _check_piece(self, state: Collecting, upload: Upload, sender: int, due: int) -> None:
+        """The next piece, of the right length, with links in the last one only."""
+        if upload.index != due:
+            raise self.refuse(sender, f"piece {upload.index} where {due} is next")
+        piece, last = self.parameters.pieces[due], due == len(self.parameters.pieces) - 1
         try:
-            for share in [s.share for s in answer.survivors] + [s.share for s in answer.dropped]:
-                parse_share(share)
+            check_packed(upload.packed, self.parameters.modulus_bits, piece.stop - piece.start)
         except DecodeError as error:
             raise self.refuse(sender, str(error)) from None
+        higher = higher_neighbours(self._graph(state)[sender], sender, state.dealt)
+        if len(upload.links) != (DIGEST_BYTES * len(higher) if last else 0):
+            raise self.refuse(sender, f"{len(upload.links)} bytes of links in piece {due}")
 
     def _dropped(self, state: Unmasking) -> dict[int, str]:
         """The first stage in which each client was missing."""
         stages: Iterable[tuple[str, Collection[int]]] = (
             ("unmask", state.answers),
-            ("upload", state.uploaded),
+            ("consistency", state.asked),
+            ("upload", state.links),
             ("share", state.dealt),
-            ("advertise", state.adverts),
+            ("advertise", state.members),
         )
         everyone = range(1, self.parameters.clients + 1)
         missing = {
@@ -344,13 +339,50 @@ class Server(Machine):
     def _abort(self, reason: str) -> ProtocolAborted:
         return ProtocolAborted(reason, stage=self.state.stage)
 
+    def _check_advert(self, advert: Keys) -> None:
+        """What a mode asks of an advert. Raises DecodeError."""
+        if advert.signature:
+            raise DecodeError("a signature in a session without any")
+
+
+class Server(BaseServer):
+    """The server that unmasks for clients which trust it to keep to the protocol."""
+
+    role = "masking server"
+    receivable = Advert | Shares | Upload | UnmaskAnswer
+    states = Advertising | Sharing | Collecting | Unmasking | Finished | Aborted
+
+    @on(Collecting, RoundClosed)
+    def fix_survivors(self, state: Collecting, _event: RoundClosed) -> Step[Unmasking]:
+        """Fix U3 and ask its members for shares."""
+        near = self._survivors(state)
+        requests = (
+            (u, UnmaskRequest(state.context, there, len(near))) for u, there in near.items()
+        )
+        asked = frozenset(near)
+        fixed = Unmasking(
+            state.context,
+            state.graph_seed,
+            state.members,
+            state.dealt,
+            state.links,
+            state.total,
+            asked,
+            {},
+        )
+        return Step(fixed, requests)
+
+
+def higher_neighbours(
+    neighbours: Collection[int], party: int, sharers: Collection[int]
+) -> list[int]:
+    """The neighbours in U2 whose links `party` publishes, in order."""
+    return [v for v in neighbours if v > party and v in sharers]
+
 
 def _deliveries(
     posted: Mapping[int, Shares], to: int, graph: Adjacency, sharers: frozenset[int]
 ) -> tuple[Delivered, ...]:
     """What the neighbours of `to` in U2 have for it. Rows are sorted, so `to` is found fast."""
     senders = [u for u in graph[to] if u in sharers]
-    items = [posted[u].posted[bisect_left(graph[u], to)] for u in senders]
-    return tuple(
-        Delivered(u, item.contribution, item.shares) for u, item in zip(senders, items, strict=True)
-    )
+    return tuple(Delivered(u, posted[u].sealed[bisect_left(graph[u], to)]) for u in senders)

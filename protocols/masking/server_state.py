@@ -1,6 +1,5 @@
 """The states of the server of `masking`: what it holds while it waits for each stage."""
 
-from collections.abc import Collection
 from typing import ClassVar
 
 from protocols.base import BadAnswer, State, Terminal
@@ -10,31 +9,26 @@ from secagg.ring import RingVector
 
 
 class Dealt(Value, frozen=True):
-    """What the server keeps of a client's `Shares`: the commitment to its self-mask seed,
-    the fingerprints by holder, and the sealed contributions by recipient.
+    """What the server keeps of a client's `Shares` once they are delivered: the commitments
+    to its seeds, and the fingerprints, 16 bytes for each of its neighbours in U1 in order.
     """
 
-    commitment: Bytes32
-    mask_fingerprints: dict[int, Bytes16]
-    self_fingerprints: dict[int, Bytes16]
-    contributions: dict[int, bytes]
+    mask_commitment: Bytes32
+    self_commitment: Bytes32
+    own_fingerprint: Bytes16
+    mask_fingerprints: bytes
+    self_fingerprints: bytes
 
     @classmethod
-    def by(cls, dealer: int, message: Shares, sharers: Collection[int]) -> "Dealt":
-        """Without the sealed shares, which are delivered, and what clients outside U2 got."""
-        posted = [p for p in message.posted if p.to in sharers]
-        own = {dealer: message.own_fingerprint}
+    def by(cls, message: Shares) -> "Dealt":
+        """Without what was sealed."""
         return cls(
-            message.commitment,
-            {p.to: p.mask_fingerprint for p in posted},
-            {p.to: p.self_fingerprint for p in posted} | own,
-            {p.to: p.contribution for p in posted},
+            message.mask_commitment,
+            message.self_commitment,
+            message.own_fingerprint,
+            message.mask_fingerprints,
+            message.self_fingerprints,
         )
-
-    def keep_for_dropped(self, survivors: Collection[int]) -> "Dealt":
-        """Once U3 is fixed: only contributions to dropped clients are still of use."""
-        kept = {v: sealed for v, sealed in self.contributions.items() if v not in survivors}
-        return Dealt(self.commitment, self.mask_fingerprints, self.self_fingerprints, kept)
 
 
 class Advertising(State, frozen=True, tag="advertising"):
@@ -58,7 +52,7 @@ class Fixed(State, frozen=True):
 
     context: Bytes32
     graph_seed: Bytes32
-    adverts: dict[int, Keys]
+    members: frozenset[int]
 
     @property
     def expected_context(self) -> bytes:
@@ -67,7 +61,7 @@ class Fixed(State, frozen=True):
 
 
 class Sharing(Fixed, frozen=True, tag="sharing"):
-    """Collecting U2: what each client posted for its neighbours."""
+    """Collecting U2: what each client has for its neighbours."""
 
     stage: ClassVar[str] = "share"
     posted: dict[int, Shares]
@@ -77,22 +71,36 @@ class Collecting(Fixed, frozen=True, tag="collecting"):
     """Collecting U3: one running sum, whatever the number of clients.
 
     `pieces` keeps what came of uploads that are not complete: none of it may be in the sum.
+    `links` has those of each upload that is.
     """
 
     stage: ClassVar[str] = "upload"
     dealt: dict[int, Dealt]
-    uploaded: frozenset[int]
+    links: dict[int, bytes]
     pieces: dict[int, tuple[bytes, ...]]
     total: RingVector
 
 
-class Unmasking(Fixed, frozen=True, tag="unmasking"):
-    """Collecting the answers of U3; then the masks come off in one pass."""
+class Summed(Fixed, frozen=True):
+    """Base of the states after U3, the clients that have `links`, is fixed."""
+
+    dealt: dict[int, Dealt]
+    links: dict[int, bytes]
+    total: RingVector
+
+
+class Confirming(Summed, frozen=True, tag="confirming"):
+    """Collecting what the members of U3 sign (active mode)."""
+
+    stage: ClassVar[str] = "consistency"
+    confirmations: dict[int, bytes]
+
+
+class Unmasking(Summed, frozen=True, tag="unmasking"):
+    """Collecting the answers of those who were asked; then the masks come off in one pass."""
 
     stage: ClassVar[str] = "unmask"
-    dealt: dict[int, Dealt]
-    uploaded: frozenset[int]
-    total: RingVector
+    asked: frozenset[int]
     answers: dict[int, UnmaskAnswer]
 
 
