@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+from fl.keys_cli import keys, roster
 
 if TYPE_CHECKING:
     from fl.demo.result import DemoResult
@@ -19,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Secure aggregation for federated learning: the server learns the sum, nothing else.",
 )
+app.add_typer(keys, name="keys")
+app.add_typer(roster, name="roster")
 
 INEXACT, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -135,6 +140,6 @@ def _summary(result: "DemoResult", out: Path, console: Console) -> None:
 
 def _fail(message: str, code: int) -> None:
     Console(stderr=True).print(
-        f"[red]secagg:[/] {message}", highlight=False, markup=True, soft_wrap=True
+        f"[red]secagg:[/] {escape(message)}", highlight=False, markup=True, soft_wrap=True
     )
     sys.exit(code)

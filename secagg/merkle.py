@@ -7,14 +7,16 @@ number of leaves, so a proof stands for one position of one list.
 from collections.abc import Sequence
 
 from secagg.errors import LocalError
-from secagg.kdf import digest
+from secagg.kdf import digest, digests
+
+_LEAF, _NODE = "merkle leaf", "merkle node"
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """The 32-byte root of `leaves`, at least one, in order. Raises LocalError for none."""
     if not leaves:
         raise LocalError("a Merkle tree has at least one leaf")
-    level = [_leaf(data) for data in leaves]
+    level = _leaves(leaves)
     while len(level) > 1:
         level = _parents(level)
     return _root(len(leaves), level[0])
@@ -29,7 +31,7 @@ def proofs(leaves: Sequence[bytes], indices: Sequence[int]) -> list[tuple[bytes,
     """The proofs of several leaves of the same tree: the tree is hashed once."""
     if not all(0 <= index < len(leaves) for index in indices):
         raise LocalError(f"a proof is of one of the {len(leaves)} leaves")
-    levels = [[_leaf(data) for data in leaves]]
+    levels = [_leaves(leaves)]
     while len(levels[-1]) > 1:
         levels.append(_parents(levels[-1]))
     return [_path(levels[:-1], index) for index in indices]
@@ -39,7 +41,7 @@ def verify(top: bytes, leaf: bytes, index: int, size: int, path: Sequence[bytes]
     """Whether `leaf` stands at `index` of the list of `size` leaves whose root is `top`."""
     if not 0 <= index < size < 2**63:
         return False
-    node, siblings, width = _leaf(leaf), list(path), size
+    node, siblings, width = digest(_LEAF, leaf), list(path), size
     while width > 1:
         if index ^ 1 < width:
             if not siblings:
@@ -59,18 +61,18 @@ def _path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
 
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:
-    pairs = [_node(0, *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
-    return pairs + list(level[len(level) & ~1 :])
+    pairs = [level[i : i + 2] for i in range(0, len(level) - 1, 2)]
+    return digests(_NODE, (), pairs) + list(level[len(level) & ~1 :])
 
 
 def _root(size: int, node: bytes) -> bytes:
     return digest("merkle root", size, node)
 
 
-def _leaf(data: bytes) -> bytes:
-    return digest("merkle leaf", data)
+def _leaves(leaves: Sequence[bytes]) -> list[bytes]:
+    return digests(_LEAF, (), [(data,) for data in leaves])
 
 
 def _node(index: int, own: bytes, sibling: bytes) -> bytes:
     left, right = (sibling, own) if index & 1 else (own, sibling)
-    return digest("merkle node", left, right)
+    return digest(_NODE, left, right)
