@@ -122,6 +122,8 @@ def _public_prefixed(part: str | int) -> bytes:
     """Of names and numbers, which are no secrets and recur."""
     if isinstance(part, int):
         return b"\0\0\0\x08" + part.to_bytes(8, "big")
+    if not isinstance(part, str):
+        raise TypeError(f"a label has no part of type {type(part).__name__}")
     raw = part.encode()
     return len(raw).to_bytes(4, "big") + raw
 
