@@ -15,7 +15,9 @@ from protocols.base import Session
 from protocols.driver import Fault, Options, run
 from protocols.masking import PROTOCOL, configure
 from secagg.encoding import FixedPoint
+from secagg.identity import Member, Roster
 from secagg.rng import SystemSource
+from secagg.signing import ED25519, Identity
 
 HYBRID, CLASSIC = "MLKEM768-X25519", "X25519"
 
@@ -68,13 +70,12 @@ def recovery(d: int, n: int, dropout: float) -> Line:
     )
 
 
-def whole_round(d: int, clients: int, dropped: int, suite: str = HYBRID) -> Line:
-    """All parties' processor time, from floats to the mean, every stage and every byte."""
-    rng = np.random.default_rng(0)
-    updates = {u: rng.uniform(-1, 1, d).astype(np.float32) for u in range(1, clients + 1)}
-    gone = list(updates)[:dropped]
-    survivors = [u for u in updates if u not in gone]
-    mean = np.mean([updates[u] for u in survivors], axis=0, dtype=np.float64)
+def whole_round(d: int, clients: int, dropped: int, suite: str) -> Line:
+    """All parties' processor time, from floats to the mean, every stage and every byte.
+
+    With X25519 both sides have classical key agreement; Flower has no other.
+    """
+    updates, gone, mean = _updates(d, clients, dropped)
     peers = {}
     if flower.available():
         theirs = flower.Round(updates, gone, clients // 2 + 1)
@@ -89,7 +90,7 @@ def whole_round(d: int, clients: int, dropped: int, suite: str = HYBRID) -> Line
             close(theirs.run(), mean, 1e-5, "Flower's mean")
 
     return Line(
-        f"whole round, {clients} clients",
+        f"whole round, {clients} clients, {suite}",
         {"d": d, "clients": clients, "dropped": dropped, "suite": suite, "clock": "CPU"},
         timed(ours, clock=time.process_time),
         check,
@@ -98,20 +99,59 @@ def whole_round(d: int, clients: int, dropped: int, suite: str = HYBRID) -> Line
     )
 
 
+def active_round(d: int, clients: int, dropped: int, suite: str) -> Line:
+    """The same in active mode, beside semi-honest mode: all parties' processor time."""
+    updates, gone, mean = _updates(d, clients, dropped)
+    source = SystemSource()
+    signers = {u: Identity.draw(ED25519, source) for u in updates}
+
+    def active() -> NDArray[np.float64]:
+        return _round(updates, gone, suite, signers)
+
+    def check() -> None:
+        close(active(), mean, 1e-5, "mean")
+
+    return Line(
+        f"active mode, {clients} clients, {suite}",
+        {"d": d, "clients": clients, "dropped": dropped, "suite": suite, "clock": "CPU"},
+        timed(active, clock=time.process_time),
+        check,
+        peers={
+            "semi-honest mode": timed(lambda: _round(updates, gone, suite), clock=time.process_time)
+        },
+    )
+
+
+def _updates(
+    d: int, clients: int, dropped: int
+) -> tuple[dict[int, NDArray[np.float32]], list[int], NDArray[np.float64]]:
+    """One for each client, who drops, and the mean of the others."""
+    rng = np.random.default_rng(0)
+    updates = {u: rng.uniform(-1, 1, d).astype(np.float32) for u in range(1, clients + 1)}
+    gone = list(updates)[:dropped]
+    mean = np.mean([updates[u] for u in updates if u not in gone], axis=0, dtype=np.float64)
+    return updates, gone, mean
+
+
 def _round(
-    updates: Mapping[int, NDArray[np.float32]], gone: list[int], suite: str
+    updates: Mapping[int, NDArray[np.float32]],
+    gone: list[int],
+    suite: str,
+    signers: Mapping[int, Identity] | None = None,
 ) -> NDArray[np.float64]:
     d, source = next(iter(updates.values())).size, SystemSource()
     encoding = FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=len(updates))
-    session = Session(
-        "masking", configure(len(updates), d + 1, 32, suite=suite), source.seed(), bytes(32)
-    )
+    adversary = "active" if signers else "semi-honest"
+    parameters = configure(len(updates), d + 1, 32, suite=suite, adversary=adversary)
+    roster = Roster(Member(f"{u}", signers[u].public) for u in signers) if signers else None
+    digest = roster.digest() if roster else bytes(32)
+    session = Session("masking", parameters, source.seed(), digest, roster)
     inputs = {
         u: encoding.encode_words(update, 1, streams_of(1)[0], clip=True).words
         for u, update in updates.items()
     }
     faults = {(u, "upload"): Fault.VANISH for u in gone}
-    options = Options(record=False)
+    options = Options(record=False, signers=signers or {})
     outcome = run(PROTOCOL, session, inputs, source, faults=faults, options=options)
     if outcome.result is None:
         raise DifferentResultsError("the round was aborted")

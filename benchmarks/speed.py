@@ -141,13 +141,21 @@ def _rounds() -> Iterator[Planned]:
                 budget=15 if n == 1000 else 10,
                 quick=(n, dropout) == (500, 0.3),
             )
-    yield Planned(
-        "whole round, 30 clients",
-        partial(rounds.whole_round, 10**5, 30, 3),
-        repeats=5,
-        budget=30,
-        quick=False,
-    )
+    for suite in (rounds.CLASSIC, rounds.HYBRID):
+        yield Planned(
+            f"whole round, 30 clients, {suite}",
+            partial(rounds.whole_round, 10**5, 30, 3, suite),
+            repeats=5,
+            budget=30,
+            quick=False,
+        )
+        yield Planned(
+            f"active mode, 30 clients, {suite}",
+            partial(rounds.active_round, 10**6, 30, 3, suite),
+            repeats=5,
+            budget=15,
+            quick=False,
+        )
     for d in (10**5, 10**6):
         name = f"sum of 10 vectors, d={d}"
         yield Planned(name, partial(ckks.sums, d, 10), repeats=3, budget=20, quick=d < 10**6)
