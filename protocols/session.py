@@ -37,6 +37,16 @@ class Parameters(Value, frozen=True):
         """Parties that are neither clients nor the server, numbered from clients + 1."""
         return 0
 
+    @property
+    def tolerated(self) -> int:
+        """The most corrupt clients beside which two others remain in every sum."""
+        return self.floor - 2
+
+    @property
+    def signed(self) -> bool:
+        """Whether the members sign, so that a server cannot speak for them."""
+        return False
+
     def check(self) -> None:
         """Raise ParameterError, in one sentence with the way out."""
         if self.clients < 2:

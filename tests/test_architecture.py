@@ -139,6 +139,7 @@ INFRASTRUCTURE = {  # what each module beside the folders may use of its neighbo
     "journal": {"base"},
     "driver": {"base", "journal"},
     "snapshot": set(),
+    "policy": {"base"},
     "registry": {"base"},
 }
 

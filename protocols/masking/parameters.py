@@ -53,6 +53,20 @@ class MaskingParameters(Parameters, frozen=True):
         return self.degree == self.clients - 1
 
     @property
+    def signed(self) -> bool:
+        """In active mode."""
+        return self.active
+
+    @property
+    def tolerated(self) -> int:
+        """The most corrupt clients against which these parameters hold."""
+        t, smallest_sum = self.threshold, max(self.threshold, self.floor)
+        if not self.complete:
+            return self.corrupt
+        split = 2 * t - self.clients - 1 if self.active else t - 1
+        return min(smallest_sum - 2, split)
+
+    @property
     def sealed_bytes(self) -> int:
         """How long what a client seals for one neighbour is: 32 bytes and two shares."""
         return suite(self.suite).sealed_between_bytes(SECRET_BYTES + 2 * SHARE_BYTES)
