@@ -170,10 +170,13 @@ class Simulation:
         with self._timed(SERVER, stage):
             self._deliver_to_server(self._late)
         self._late, last = [], []
-        requests, self._requests = {e.to: e for e in self._requests}, []
+        requests = defaultdict[int, list[Envelope]](list)
+        for envelope in self._requests:
+            requests[envelope.to].append(envelope)
+        self._requests = []
         for me in list(self.parties):
-            request = requests.pop(me, None)
-            if request is None and stage != self.session.parameters.stages[0]:
+            request = requests.pop(me, [])
+            if not request and stage != self.session.parameters.stages[0]:
                 continue
             replies = self._client_stage(me, stage, request)
             match self._fault(me, stage):
@@ -218,7 +221,7 @@ class Simulation:
             if clock:
                 self.seconds[party, stage] += clock() - began
 
-    def _client_stage(self, me: int, stage: str, request: Envelope | None) -> list[Envelope]:
+    def _client_stage(self, me: int, stage: str, request: Sequence[Envelope]) -> list[Envelope]:
         fault = self._fault(me, stage)
         if fault in (Fault.LOSE_REQUEST, Fault.VANISH):
             if fault is Fault.VANISH:
@@ -252,12 +255,16 @@ class Simulation:
                 return [_cut(e) for e in sent]
         return sent
 
-    def _advance(self, me: int, request: Envelope | None) -> list[Envelope]:
-        """Hand a client its request, and what it needs from its own caller."""
+    def _advance(self, me: int, request: Sequence[Envelope]) -> list[Envelope]:
+        """Hand a party its requests, and what it needs from its own caller."""
         try:
-            if request is None:
+            if not request:
                 return self._start(me)
-            sent = list(self.parties[me].handle(Received(SERVER, request.data)))
+            sent = [
+                reply
+                for each in request
+                for reply in self.parties[me].handle(Received(SERVER, each.data))
+            ]
             return sent + self._contribute(me)
         except (PeerError, LocalError, ProtocolAborted) as error:
             self.errors.append((me, error))

@@ -33,6 +33,11 @@ class Parameters(Value, frozen=True):
         return ("upload",)
 
     @property
+    def client_stages(self) -> tuple[str, ...]:
+        """Those in which clients send; helpers act in the others."""
+        return self.stages
+
+    @property
     def helpers(self) -> int:
         """Parties that are neither clients nor the server, numbered from clients + 1."""
         return 0

@@ -87,16 +87,17 @@ class ActiveClient(BaseClient):
             raise self._fault("we uploaded, and are not among the survivors")
         if not survivors <= {self.me, *(peer.party for peer in state.peers)}:
             raise self._fault("survivors of whom we have no shares")
-        need = max(parameters.threshold, parameters.floor)
-        self._require(len(survivors), need, "clients uploaded")
+        self._require(len(survivors), parameters.floor, "clients uploaded")
 
     def _proved(self, state: Confirmed, proof: UnmaskProof) -> frozenset[int]:
-        """U3, once t distinct members of it are seen to have signed exactly our bytes."""
+        """U3, once enough distinct members of it are seen to have signed exactly our bytes. The
+        floor is at least t, so no other U3 finds as many, and all who signed did upload.
+        """
         survivors = members_of(state.survivors, self.parameters.clients)
         parties = [signed.party for signed in proof.signatures]
         if parties != sorted(set(parties)) or not survivors.issuperset(parties):
             raise self._fault("signatures that are not of distinct survivors, in order")
-        self._require(len(parties), self.parameters.threshold, "survivors confirmed")
+        self._require(len(parties), self.parameters.floor, "survivors confirmed")
         what = keys.signed_survivors(state.context, state.survivors)
         for signed in proof.signatures:
             try:
@@ -109,6 +110,11 @@ class ActiveClient(BaseClient):
         """The server broke a rule: this client takes no further part."""
         because = f"; expected {expected}" if expected else ""
         return ProtocolAborted(reason + because, stage=self.state.stage, blame=(SERVER,))
+
+    def _require(self, have: int, need: int, what: str) -> None:
+        """A server that keeps to the protocol aborts by itself where too many are missing."""
+        if have < need:
+            raise self._fault(f"only {have} {what}, fewer than {need}")
 
     def _signed(self, advert: Keys) -> Keys:
         what = keys.signed_advert(self._context0, advert)

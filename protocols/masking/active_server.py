@@ -79,10 +79,10 @@ class ActiveServer(BaseServer):
 
     @on(Confirming, RoundClosed)
     def fix_confirmed(self, state: Confirming, _event: RoundClosed) -> Step[Unmasking]:
-        """Show those who confirmed that t did, which is what they answer to."""
-        threshold = self.parameters.threshold
-        self._require(state.confirmations, threshold, "confirmed the survivors")
-        first = sorted(state.confirmations.items())[:threshold]
+        """Show those who confirmed that enough did, which is what they answer to."""
+        need = self.parameters.floor
+        self._require(state.confirmations, need, "confirmed the survivors")
+        first = sorted(state.confirmations.items())[:need]
         proof = UnmaskProof(state.context, tuple(Signed(v, raw) for v, raw in first))
         asked = frozenset(state.confirmations)
         fixed = Unmasking(

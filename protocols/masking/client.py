@@ -321,5 +321,6 @@ def _split(plaintext: bytes) -> tuple[bytes, bytes, bytes]:
     """The secret of the edge, the mask-seed share and the self-mask share. Or DecodeError."""
     if len(plaintext) != DIGEST_BYTES + 2 * SHARE_BYTES:
         raise DecodeError("not an edge's secret and two shares")
+    shamir.check_shares(plaintext[DIGEST_BYTES:], 2)  # or we would return what is no share
     first, second = DIGEST_BYTES, DIGEST_BYTES + SHARE_BYTES
     return plaintext[:first], plaintext[first:second], plaintext[second:]

@@ -126,8 +126,8 @@ class UnmaskRequest(Message, frozen=True, tag="unmask-request"):
 
 
 class UnmaskProof(Message, frozen=True, tag="unmask-proof"):
-    """Stage 4, server to client, active mode: t signatures over U3, in order of party, and
-    nothing that a client could be asked for beside them.
+    """Stage 4, server to client, active mode: `floor` signatures over U3, in order of
+    party, and nothing that a client could be asked for beside them.
     """
 
     signatures: tuple[Signed, ...]

@@ -60,11 +60,11 @@ class MaskingParameters(Parameters, frozen=True):
     @property
     def tolerated(self) -> int:
         """The most corrupt clients against which these parameters hold."""
-        t, smallest_sum = self.threshold, max(self.threshold, self.floor)
         if not self.complete:
             return self.corrupt
+        t = self.threshold
         split = 2 * t - self.clients - 1 if self.active else t - 1
-        return min(smallest_sum - 2, split)
+        return min(self.floor - 2, split)
 
     @property
     def sealed_bytes(self) -> int:

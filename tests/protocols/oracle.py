@@ -2,15 +2,16 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from protocols.base import Envelope, Parameters
+from protocols.base import SERVER, Envelope, Parameters
 from protocols.driver import Fault, Script
-from protocols.masking import MaskingParameters
-from protocols.masking.messages import Cohort
+from protocols.masking import MaskingParameters, keys
+from protocols.masking.messages import FINGERPRINT_BYTES, Cohort, Shares, UnmaskAnswer
 from secagg.codec import decode
 from secagg.graph import neighbours
+from secagg.shamir import SHARE_BYTES
 
-STAGES = ("advertise", "share", "upload", "unmask")
 LOST = {Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.DELAY, Fault.TRUNCATE, Fault.VANISH}
 Graph = Mapping[int, Collection[int]]
 
@@ -33,14 +34,32 @@ def one_stage(stage: str, parameters: Parameters, present: Collection[int], faul
     return Expected(tuple(there), dropped)
 
 
+def key_holder(parameters: Parameters, present: Collection[int], faults: Script) -> Expected:
+    """`ckks` and `bfv`: the key holder is heard first and last, a client before that."""
+    holder = parameters.clients + 1
+    joined = {u for u in present if _arrives(u, ("join",), faults)}
+    uploaded = {u for u in joined if _arrives(u, ("join", "upload"), faults)}
+    if not _arrives(holder, ("join",), faults):
+        return Expected(abort=("join", "the key holder sent no key"))
+    if len(joined) < parameters.floor:
+        return _too_few("join", joined, "joined", parameters.floor)
+    if len(uploaded) < parameters.floor:
+        return _too_few("upload", uploaded, "uploaded", parameters.floor)
+    if not _arrives(holder, ("join", "open"), faults):
+        return Expected(abort=("open", "the key holder opened no sum"))
+    missed = {u: "upload" if u in joined else "join" for u in everyone(parameters)}
+    dropped = {u: stage for u, stage in missed.items() if u not in uploaded}
+    return Expected(tuple(sorted(uploaded)), dropped)
+
+
 def masking(  # noqa: C901 - the protocol in one view
     parameters: MaskingParameters, present: Collection[int], faults: Script, graph: Graph
 ) -> Expected:
-    """Bell et al. CCS 2020, followed set by set."""
-    t, floor = parameters.threshold, parameters.floor
+    """Bonawitz et al. CCS 2017 and Bell et al. CCS 2020, followed set by set."""
+    t, floor, stages = parameters.threshold, parameters.floor, parameters.stages
 
     def arrive(among: Collection[int], stage: str) -> set[int]:
-        until = STAGES[: STAGES.index(stage) + 1]
+        until = stages[: stages.index(stage) + 1]
         return {u for u in among if _arrives(u, until, faults)}
 
     def near(u: int, among: Collection[int]) -> set[int]:
@@ -63,7 +82,13 @@ def masking(  # noqa: C901 - the protocol in one view
         if (have := len(near(u, u3))) < t:
             why = f"client {u} uploaded, but only {have} holders of its shares"
             return Expected(abort=("upload", why))
-    u4 = arrive(u3, "unmask")
+    sets, asked = [u1, u2, u3], u3
+    if parameters.active:
+        asked = arrive(u3, "consistency")
+        sets.append(asked)
+        if len(asked) < t:
+            return _too_few("consistency", asked, "confirmed the survivors", t)
+    u4 = arrive(asked, "unmask")
     if len(u4) < t:
         return _too_few("unmask", u4, "answered the unmask request", t)
     gone = {u for u in u2 - u3 if near(u, u3)}
@@ -72,12 +97,12 @@ def masking(  # noqa: C901 - the protocol in one view
             if (have := len(near(u, u4))) < t:
                 why = f"{have} shares of the {what} seed of client {u} came back, not {t}"
                 return Expected(abort=("unmask", why))
-    return Expected(tuple(sorted(u3)), _first_missed(parameters, (u1, u2, u3, u4)))
+    return Expected(tuple(sorted(u3)), _first_missed(parameters, [*sets, u4]))
 
 
 def _first_missed(parameters: Parameters, sets: Collection[set[int]]) -> dict[int, str]:
     missed: dict[int, str] = {}
-    for stage, there in zip(STAGES, sets, strict=True):
+    for stage, there in zip(parameters.stages, sets, strict=True):
         missed |= {u: stage for u in everyone(parameters) if u not in there and u not in missed}
     return missed
 
@@ -100,6 +125,55 @@ def graph_of(parameters: MaskingParameters, transcript: Collection[Envelope]) ->
     seed = decode(cohorts[0], Cohort).graph_seed
     table = neighbours(parameters.clients, parameters.degree, seed) + 1
     return {u + 1: row for u, row in enumerate(table.tolist())}
+
+
+class Revealed(NamedTuple):
+    """One share that the server was given, recognised by what its dealer published of it."""
+
+    dealer: int
+    kind: str
+    holder: int
+
+
+def revealed(transcript: Collection[Envelope]) -> list[Revealed]:
+    """Every share in every answer, whatever the server asked for: an answer names nobody."""
+    published = _fingerprints(transcript)
+    found = []
+    for envelope in {e for e in transcript if e.sender != SERVER and e.stage == "unmask"}:
+        answer, holder = decode(envelope.data, UnmaskAnswer), envelope.sender
+        for kind, raw in (("self", answer.self_shares), ("mask", answer.mask_shares)):
+            for at in range(0, len(raw), SHARE_BYTES):
+                share = raw[at : at + SHARE_BYTES]
+                (dealer,) = (
+                    u
+                    for (u, of, to), print_ in published.items()
+                    if (of, to) == (kind, holder)
+                    and keys.fingerprints(kind, answer.context, u, [(holder, share)]) == [print_]
+                )
+                found.append(Revealed(dealer, kind, holder))
+    assert len(set(found)) == len(found), "one share is in an answer twice"
+    return found
+
+
+def _fingerprints(transcript: Collection[Envelope]) -> dict[tuple[int, str, int], bytes]:
+    """What every dealer published, by dealer, kind and holder."""
+    near = {
+        e.to: [own.party for own in decode(e.data, Cohort).neighbours]
+        for e in transcript
+        if (e.sender, e.stage) == (SERVER, "advertise")
+    }
+    published = {}
+    for e in transcript:
+        if e.sender == SERVER or e.stage != "share":
+            continue
+        shares = decode(e.data, Shares)
+        published[e.sender, "self", e.sender] = shares.own_fingerprint
+        raws = {"mask": shares.mask_fingerprints, "self": shares.self_fingerprints}
+        for kind, raw in raws.items():
+            for at, holder in enumerate(near[e.sender]):
+                print_ = raw[at * FINGERPRINT_BYTES : (at + 1) * FINGERPRINT_BYTES]
+                published[e.sender, kind, holder] = print_
+    return published
 
 
 def _too_few(stage: str, there: Collection[int], what: str, need: int) -> Expected:

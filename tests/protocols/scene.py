@@ -1,8 +1,9 @@
 """One session of `masking` (or `plain`) played by hand, with a stop before each message.
 
 Six clients: 1, 2 and 3 go through; 4 shares its keys and does not upload; 5 advertises and no
-more; 6 never comes. The play stops before client 1's message reaches the server, when all
-others have arrived, and before the server's message reaches client 1.
+more; 6 never comes. In active mode there is one more who goes through, and all others are one
+further. The play stops before client 1's message reaches the server, when all others have
+arrived, and before the server's message reaches client 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,16 +25,20 @@ from protocols.base import (
 )
 from secagg.codec import decode, encode
 from secagg.rng import SeededSource
+from secagg.signing import ED25519
 from tests.protocols.support import (
     APPLICATION,
     RecallingSealer,
     exact_sum,
     one_hot,
+    roster_of,
     session_of,
+    signers_of,
 )
 
 N, LENGTH, BITS = 6, 6, 7
 STOPS = ("advert", "cohort", "shares", "inbox", "upload", "request", "answer")
+ACTIVE_STOPS = (*STOPS[:-2], "survivors", "confirmation", "proof", "answer")
 Tamper = Mapping[tuple[int, str], Callable[[Any], Message]]
 
 
@@ -62,27 +67,51 @@ class Scene:
     """One session. `tamper` maps (client, stop) to what it does to its own message."""
 
     suite: str = "X25519"
-    threshold: int = 3
-    floor: int = 3
+    threshold: int = 0
+    floor: int = 0
     number: int = 0
+    active: bool = False
     parameters: Any = None
     application: bytes = APPLICATION
     tamper: Tamper = field(default_factory=dict)
     before_upload: Callable[["Scene"], None] = lambda _scene: None
-    uploaders: tuple[int, ...] = (1, 2, 3)
-    answerers: tuple[int, ...] = (1, 2, 3)
+    uploaders: tuple[int, ...] = ()
+    answerers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        parameters = self.parameters or masking.configure(
-            N, LENGTH, BITS, threshold=self.threshold, floor=self.floor, suite=self.suite
-        )
-        source, sealer = SeededSource(b"scene"), RecallingSealer()
-        self.session: Session = session_of(masking.PROTOCOL, parameters, self.number)
-        self.server = masking.Server(self.session, source)
-        members = range(1, parameters.clients)
-        self.clients = {u: masking.Client(self.session, u, source, sealer) for u in members}
+        most = 4 if self.active else 3
+        self.uploaders = self.uploaders or tuple(range(1, most + 1))
+        self.answerers = self.answerers or self.uploaders
+        parameters = self.parameters or self._configure(most)
+        n, source, sealer = parameters.clients, SeededSource(b"scene"), RecallingSealer()
+        schemes = (ED25519,) if parameters.active else ()
+        signers = signers_of(n, schemes)
+        members = roster_of(n, schemes) if schemes else None
+        self.session: Session = session_of(masking.PROTOCOL, parameters, self.number, members)
+        self.server = masking.server(self.session, source)
+        self.clients = {
+            u: masking.client(self.session, u, source, sealer, signers.get(u)) for u in range(1, n)
+        }
+        self.sharers = tuple(self.clients)[: max(len(self.uploaders), most) + 1]
         self.bits = parameters.modulus_bits
-        self.inputs = {u: one_hot(u, parameters.length, self.bits) for u in members}
+        self.inputs = {u: one_hot(u, parameters.length, self.bits) for u in self.clients}
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return ACTIVE_STOPS if self.active else STOPS
+
+    def _configure(self, most: int) -> masking.MaskingParameters:
+        threshold = self.threshold or most
+        return masking.configure(
+            N + self.active,
+            LENGTH + self.active,
+            BITS,
+            threshold=threshold,
+            floor=self.floor or most,
+            suite=self.suite,
+            adversary="active" if self.active else "semi-honest",
+        )
 
     def play(self) -> Iterator[Stop]:
         """The whole session; whoever iterates may look at, and try, each stop."""
@@ -91,13 +120,17 @@ class Scene:
         for client in self.clients.values():
             client.handle(Begin(self.application))
         yield from self._arrive("advert", sent)
-        sent = yield from self._answers("cohort", "shares", tuple(self.clients)[:4])
+        sent = yield from self._answers("cohort", "shares", self.sharers)
         yield from self._arrive("shares", sent)
-        yield from self._requests("inbox", tuple(self.clients)[:4])
+        yield from self._requests("inbox", self.sharers)
         self.before_upload(self)
         sent = {u: self._send(u, "upload", Contribute(self.inputs[u])) for u in self.uploaders}
         yield from self._arrive("upload", sent)
-        sent = yield from self._answers("request", "answer", self.answerers)
+        if self.active:
+            sent = yield from self._answers("survivors", "confirmation", self.uploaders)
+            yield from self._arrive("confirmation", sent)
+        request = "proof" if self.active else "request"
+        sent = yield from self._answers(request, "answer", self.answerers)
         yield from self._arrive("answer", sent)
         self.server.handle(RoundClosed())
 
@@ -153,7 +186,7 @@ class Scene:
         change = self.tamper.get((u, name))
         if change is None:
             return envelope
-        body = change(decode(envelope.data, masking.Server.receivable))
+        body = change(decode(envelope.data, self.server.receivable))
         return Envelope(envelope.sender, envelope.to, envelope.stage, encode(body))
 
 

@@ -1,18 +1,23 @@
 """What the protocol tests share: variants, sessions, inputs, and sources that remember."""
 
 import base64
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from hypothesis import settings
 
-from protocols.base import Parameters, Protocol, Session
+from protocols.base import Machine, Parameters, Protocol, Session
+from protocols.driver import Options
 from protocols.masking import MaskingParameters, sparse
 from protocols.registry import PROTOCOLS, load
-from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, PublicKey
-from tests.protocols import trivial
+from secagg.identity import Member, Roster
+from secagg.rng import RandomSource, SeededSource
+from secagg.seal import HpkeSealer, PublicKey, Sealer
+from secagg.signing import ED25519, ML_DSA_65, Identity, PublicIdentity
+from tests.protocols import recalling, trivial
 
 MODULI = (1, 7, 16, 32, 33, 64)
 APPLICATION = bytes(range(32))
@@ -23,17 +28,51 @@ Inputs = dict[int, np.ndarray]
 
 @dataclass(frozen=True)
 class Variant:
-    """One protocol with one way to choose its parameters: what the battery runs on."""
+    """One protocol with one way to choose its parameters: what the battery runs on.
+
+    schemes: of the members' identities, in turn, where the protocol checks signatures; helped:
+    stages in which all helpers speak; error: how far a sum may be off, modulo 2^k.
+    """
 
     name: str
     protocol: Protocol
     configure: Callable[[int, int, int], Parameters]
     clients: tuple[int, int] = (2, 6)
+    schemes: tuple[str, ...] = ()
+    helped: tuple[str, ...] = ()
+    error: Callable[[Parameters], int] = lambda _parameters: 0
+
+    def speakers(self, parameters: Parameters, stage: str, clients: Collection[int]) -> set[int]:
+        """Who is heard in this stage if nothing goes wrong."""
+        helpers = helpers_of(parameters) if stage in self.helped else ()
+        return {*helpers, *(clients if stage in self.client_stages else ())}
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Of the smallest session; they do not depend on its size."""
         return self.configure(self.clients[0], 1, 8).stages
+
+    @property
+    def client_stages(self) -> tuple[str, ...]:
+        """Those in which clients send."""
+        return self.configure(self.clients[0], 1, 8).client_stages
+
+    def session(self, parameters: Parameters, number: int = 0) -> Session:
+        """Session `number` of one roster, with its members where they sign."""
+        members = roster_of(parameters.clients, self.schemes) if self.schemes else None
+        return session_of(self.protocol, parameters, number, members)
+
+    def options(self, parameters: Parameters) -> Options:
+        """The driver's, with the members' identities."""
+        return Options(signers=signers_of(parameters.clients, self.schemes))
+
+    def client(
+        self, session: Session, me: int, source: RandomSource, sealer: Sealer | None = None
+    ) -> Machine:
+        """Client `me`, with its identity, or that of client 1 if it is nobody."""
+        signers = signers_of(session.parameters.clients, self.schemes)
+        identity = {"signer": signers.get(me, signers[1])} if signers else {}
+        return self.protocol.client(session, me, source, sealer or HpkeSealer(), **identity)
 
     def __repr__(self) -> str:
         return self.name
@@ -66,14 +105,60 @@ def k_regular(suite: str) -> Callable[[int, int, int], Parameters]:
     return lambda n, length, bits: sparse(n, length, bits, corrupt=0.0, dropout=0.4, suite=suite)
 
 
+def helpers_of(parameters: Parameters) -> range:
+    """The numbers of the helpers."""
+    return range(parameters.clients + 1, parameters.clients + parameters.helpers + 1)
+
+
+def with_key_holder(name: str, protocol: Protocol, error=lambda _p: 0, **options) -> Variant:
+    """`ckks` or `bfv` with these options; small sessions, because key pairs are dear."""
+
+    def configure(clients: int, length: int, bits: int) -> Parameters:
+        grid = {"grid_bits": min(options.get("grid_bits", 0), max(bits - 1, 0))}
+        chosen = {**options, **(grid if "grid_bits" in options else {})}
+        return protocol.configure(clients, length, bits, **chosen)
+
+    return Variant(
+        name,
+        protocol,
+        configure,
+        (2, 4),
+        helped=("join", "open"),
+        error=error,
+    )
+
+
+KEY_HOLDER = ("ckks", "bfv")
 VARIANTS = (
-    *(Variant(name, load(name), load(name).configure) for name in PROTOCOLS),
+    *(
+        Variant(name, load(name), load(name).configure)
+        for name in PROTOCOLS
+        if name not in KEY_HOLDER
+    ),
+    with_key_holder("ckks", recalling.CKKS),
+    with_key_holder("bfv", recalling.BFV),
+    with_key_holder("ckks, in pieces", recalling.CKKS, suite="X25519", chunk=1),
+    with_key_holder("bfv, X25519", recalling.BFV, suite="X25519"),
+    with_key_holder("ckks, grid", recalling.CKKS, lambda p: p.error, suite="X25519", grid_bits=3),
     Variant("masking, X25519", load("masking"), masking_with(suite="X25519")),
     Variant("masking, t=2", load("masking"), masking_with(suite="X25519", threshold=2)),
     Variant("masking, in pieces", load("masking"), masking_with(suite="X25519", chunk=8)),
     Variant("masking, k-regular", load("masking"), k_regular("X25519"), (6, 10)),
     Variant("masking, k-regular hybrid", load("masking"), k_regular("MLKEM768-X25519"), (6, 8)),
     Variant("masking, k-regular tight", load("masking"), tight, (8, 11)),
+    Variant(
+        "masking, active",
+        load("masking"),
+        masking_with(suite="X25519", adversary="active"),
+        schemes=(ED25519,),
+    ),
+    Variant(
+        "masking, active hybrid",
+        load("masking"),
+        masking_with(suite="MLKEM768-X25519", adversary="active"),
+        (2, 4),
+        schemes=(ML_DSA_65, ED25519),
+    ),
     Variant("trivial", trivial.PROTOCOL, trivial.configure),
 )
 
@@ -83,9 +168,34 @@ def examples(share: float) -> settings:
     return settings(max_examples=max(1, round(settings.default.max_examples * share)))
 
 
-def session_of(protocol: Protocol, parameters: Parameters, number: int = 0) -> Session:
+def session_of(
+    protocol: Protocol, parameters: Parameters, number: int = 0, members: Roster | None = None
+) -> Session:
     """Session `number` of one roster."""
-    return Session(protocol.name, parameters, number.to_bytes(32, "big"), ROSTER)
+    digest = members.digest() if members else ROSTER
+    return Session(protocol.name, parameters, number.to_bytes(32, "big"), digest, members)
+
+
+@cache
+def signers_of(clients: int, schemes: tuple[str, ...]) -> dict[int, "RecallingSigner"]:
+    """The identities of clients 1..n, whose schemes alternate; none without schemes."""
+    if not schemes:
+        return {}
+    return {u: signer_of(u, schemes[(u - 1) % len(schemes)]) for u in range(1, clients + 1)}
+
+
+@cache
+def signer_of(party: int, scheme: str) -> "RecallingSigner":
+    """The identity of one party."""
+    seed = hashlib.sha256(f"{scheme} {party}".encode()).digest()
+    return RecallingSigner(Identity.from_seed(scheme, seed))
+
+
+@cache
+def roster_of(clients: int, schemes: tuple[str, ...]) -> Roster:
+    """All of them as members."""
+    signers = signers_of(clients, schemes)
+    return Roster(Member(f"client {u}", signer.public) for u, signer in signers.items())
 
 
 def one_hot(party: int, length: int, bits: int) -> np.ndarray:
@@ -139,6 +249,23 @@ class RecallingSealer:
         if question not in self._sealed:
             self._sealed[question] = self._real.seal(to, plaintext, info)
         return self._sealed[question]
+
+
+class RecallingSigner:
+    """Signs for real, and the same message once: ML-DSA draws coins of its own."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._signatures: dict[bytes, bytes] = {}
+
+    @property
+    def public(self) -> PublicIdentity:
+        return self._identity.public
+
+    def sign(self, message: bytes) -> bytes:
+        if message not in self._signatures:
+            self._signatures[message] = self._identity.sign(message)
+        return self._signatures[message]
 
 
 def forms(secret: bytes) -> tuple[str, ...]:

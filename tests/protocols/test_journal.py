@@ -16,24 +16,47 @@ from protocols.base import (
     Received,
     RoundClosed,
 )
-from protocols.driver import Fault, Simulation
+from protocols.driver import Fault, Options, Simulation
 from protocols.journal import Claim, MemoryJournal, Party, Stored, already_claimed
 from protocols.masking import PROTOCOL, Client, configure
-from protocols.masking.client_state import Bound, Done, Shared, Uploaded
+from protocols.masking.client_state import (
+    Bound,
+    Confirmed,
+    Done,
+    Ready,
+    Shared,
+    Unconfirmed,
+    Uploaded,
+)
 from secagg.errors import LocalError, ProtocolAborted
 from secagg.rng import SeededSource
 from secagg.seal import HpkeSealer
+from secagg.signing import ML_DSA_65
 from tests.protocols.support import (
     APPLICATION,
     VARIANTS,
     RecordingSource,
     Variant,
     one_hot,
+    roster_of,
     session_of,
+    signers_of,
 )
 
 N = 4
-STAGES = configure(N, 1, 8).stages
+STAGES = {
+    "semi-honest": ("advertise", "share", "upload", "unmask"),
+    "active": ("advertise", "share", "upload", "consistency", "unmask"),
+}
+BOTH_MODES = pytest.mark.parametrize("mode", STAGES)
+
+
+def steps_of(*, fewer: int = 0) -> pytest.MarkDecorator:
+    """After 1, 2, ... stages of each mode."""
+    each = [(m, k) for m in STAGES for k in range(1, len(STAGES[m]) + 1 - fewer)]
+    return pytest.mark.parametrize(("mode", "steps"), each)
+
+
 SESSION = b"s" * 32
 ENVELOPE = Envelope(1, SERVER, "upload", b"masked")
 
@@ -73,7 +96,7 @@ def test_what_was_never_stored_is_none() -> None:
 def test_closing_replaces_state_and_outbox() -> None:
     journal = MemoryJournal()
     journal.commit(claim(), Stored(b"secret", (ENVELOPE,)))
-    journal.close(SESSION, 1, b"aborted")
+    journal.close(SESSION, 1, Stored(b"aborted", ()))
     assert journal.latest(SESSION, 1) == Stored(b"aborted", ())
     with pytest.raises(LocalError):
         journal.commit(claim(), Stored(b"again", ()))
@@ -90,12 +113,18 @@ def test_what_is_stored_does_not_show() -> None:
 class World:
     """A simulation of N clients, all of whose secrets are known to the test."""
 
-    def __init__(self, faults=None) -> None:
+    def __init__(self, mode: str = "semi-honest", faults=None) -> None:
         self.source = RecordingSource()
-        parameters = configure(N, N, 16, threshold=3, suite="X25519")
-        self.session = session_of(PROTOCOL, parameters)
+        parameters = configure(N, N, 16, threshold=3, suite="X25519", adversary=mode)
+        schemes = (ML_DSA_65,) if mode == "active" else ()
+        self.signers = signers_of(N, schemes)
+        members = roster_of(N, schemes) if schemes else None
+        self.session = session_of(PROTOCOL, parameters, members=members)
         inputs = {u: one_hot(u, N, 16) for u in range(1, N + 1)}
-        self.simulation = Simulation(PROTOCOL, self.session, inputs, self.source, faults=faults)
+        options = Options(signers=self.signers)
+        self.simulation = Simulation(
+            PROTOCOL, self.session, inputs, self.source, faults=faults, options=options
+        )
         self.journal = self.simulation.journal
 
     def client(self, me: int = 1) -> Party:
@@ -103,7 +132,8 @@ class World:
 
     def another(self, me: int = 1) -> Party:
         """A new machine for the same session, which has not resumed."""
-        machine = Client(self.session, me, SeededSource(b"another"), HpkeSealer())
+        signer, source = self.signers.get(me), SeededSource(b"another")
+        machine = PROTOCOL.party(self.session, me, source, HpkeSealer(), signer)
         return Party(machine, self.journal)
 
     def stored(self, me: int = 1) -> Stored:
@@ -137,10 +167,10 @@ def test_a_second_fresh_server_is_refused() -> None:
     assert server.snapshot() == before
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_a_resumed_party_resends_the_same_bytes(steps: int) -> None:
-    world = World()
-    for stage in STAGES[:steps]:
+@steps_of()
+def test_a_resumed_party_resends_the_same_bytes(mode: str, steps: int) -> None:
+    world = World(mode)
+    for stage in STAGES[mode][:steps]:
         world.simulation.step(stage)
     for me in range(1, N + 1):
         sent = [e for e in world.simulation.transcript if e.sender == me]
@@ -150,10 +180,10 @@ def test_a_resumed_party_resends_the_same_bytes(steps: int) -> None:
         assert resumed.machine.snapshot() == world.stored(me).snapshot
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_a_resumed_server_resends_the_same_bytes(steps: int) -> None:
-    world = World()
-    for stage in STAGES[:steps]:
+@steps_of(fewer=1)
+def test_a_resumed_server_resends_the_same_bytes(mode: str, steps: int) -> None:
+    world = World(mode)
+    for stage in STAGES[mode][:steps]:
         world.simulation.step(stage)
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
     resumed = Party(server, world.journal)
@@ -169,9 +199,10 @@ def test_a_party_without_a_past_starts_anew() -> None:
     assert party.machine.snapshot() == before
 
 
-def test_two_copies_cannot_upload_two_vectors() -> None:
+@BOTH_MODES
+def test_two_copies_cannot_upload_two_vectors(mode: str) -> None:
     """The two-time pad: a second encoding under the same masks."""
-    world = World()
+    world = World(mode)
     world.simulation.step("advertise")
     world.simulation.step("share")
     (inbox,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "share")]
@@ -189,15 +220,44 @@ def test_two_copies_cannot_upload_two_vectors() -> None:
 
 def test_two_copies_cannot_answer_two_requests() -> None:
     """A second answer, to another U3, would hold the other share of somebody."""
-    world = World()
-    for stage in STAGES[:3]:
-        world.simulation.step(stage)
+    _, request, first, second = two_copies_before("semi-honest", "unmask")
+    assert first.handle(request)
+    with pytest.raises(LocalError, match="stage unmask"):
+        second.handle(request)
+
+
+def test_two_copies_cannot_confirm_two_sets_of_survivors() -> None:
+    """Two signatures over two sets would be two sums: the journal allows one of them."""
+    world, request, first, second = two_copies_before("active", "consistency")
+    tag, context, survivors = msgspec.msgpack.decode(request.data)
+    assert survivors == b"\x0f"
+    other = Received(SERVER, msgspec.msgpack.encode([tag, context, b"\x07"]))
+    assert first.handle(request)
+    before, stored = second.machine.snapshot(), world.stored()
+    for again in (request, other):
+        with pytest.raises(LocalError, match="stage consistency"):
+            second.handle(again)
+        assert second.machine.snapshot() == before
+    assert world.stored() == stored
+
+
+def test_two_copies_cannot_answer_twice_in_active_mode_either() -> None:
+    _, request, first, second = two_copies_before("active", "unmask")
+    assert first.handle(request)
+    with pytest.raises(LocalError, match="stage unmask"):
+        second.handle(request)
+
+
+def two_copies_before(mode: str, stage: str) -> tuple[World, Received, Party, Party]:
+    """Client 1 twice, and what the server sends it for this stage."""
+    world = World(mode)
+    before = STAGES[mode][: STAGES[mode].index(stage)]
+    for each in before:
+        world.simulation.step(each)
     second = world.another()
     second.resume()
-    (request,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "upload")]
-    assert world.client().handle(Received(SERVER, request.data))
-    with pytest.raises(LocalError, match="stage unmask"):
-        second.handle(Received(SERVER, request.data))
+    (request,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, before[-1])]
+    return world, Received(SERVER, request.data), world.client(), second
 
 
 class Broken(MemoryJournal):
@@ -229,9 +289,10 @@ def test_an_abort_is_stored_and_spends_the_session() -> None:
         resumed.handle(RoundClosed())
 
 
-def test_a_clients_abort_is_stored_without_its_seeds() -> None:
+@BOTH_MODES
+def test_a_clients_abort_is_stored_without_its_seeds(mode: str) -> None:
     """Client 1 is told of a cohort that is too small for it."""
-    world = World()
+    world = World(mode)
     world.simulation.step("advertise")
     party = world.client()
     (cohort,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "advertise")]
@@ -254,8 +315,9 @@ def seeds_of(party: Party) -> dict[str, bytes]:
     return {name: getattr(seeds, name) for name in ("channel", "mask", "own", "coins")}
 
 
-def test_each_state_holds_only_the_secrets_it_still_needs() -> None:
-    world = World(faults={(4, "upload"): Fault.LOSE_REPLY})
+@BOTH_MODES
+def test_each_state_holds_only_the_secrets_it_still_needs(mode: str) -> None:
+    world = World(mode, faults={(4, "upload"): Fault.LOSE_REPLY})
     party = world.client()
     world.simulation.step("advertise")
     assert isinstance(party.machine.state, Bound)
@@ -263,20 +325,49 @@ def test_each_state_holds_only_the_secrets_it_still_needs() -> None:
     assert all(seed in world.stored().snapshot for seed in seeds.values())
 
     world.simulation.step("share")
-    assert isinstance(party.machine.state, Shared)
-    held = [share for share in [party.machine.state.own_share] if share]
+    state = party.machine.state
+    assert isinstance(state, Shared)
+    held, masks = [state.own_share], [*seeds.values(), *state.agreed]
+    assert len(set(state.agreed)) == N - 1
+    assert all(secret in world.stored().snapshot for secret in (*held, *masks))
+    masks += pair_secrets_of(world)
 
     world.simulation.step("upload")
     state = party.machine.state
-    assert isinstance(state, Uploaded)
-    assert not any(seed in world.stored().snapshot for seed in seeds.values())
+    assert isinstance(state, Unconfirmed if mode == "active" else Uploaded)
     held += [share for peer in state.peers for share in (peer.mask_share, peer.self_share)]
-    assert all(share in world.stored().snapshot for share in held)
+    assert len(set(held)) == 2 * (N - 1) + 1
+    holds_only(world, party, held, masks)
+    if mode == "active":
+        world.simulation.step("consistency")
+        assert isinstance(party.machine.state, Confirmed)
+        holds_only(world, party, held, masks)
 
     world.simulation.step("unmask")
     assert isinstance(party.machine.state, Done)
-    assert not any(secret in world.stored().snapshot for secret in (*held, *seeds.values()))
+    holds_only(world, party, [], [*held, *masks])
     assert len(world.stored().snapshot) < 16
+
+
+def pair_secrets_of(world: World) -> tuple[bytes, ...]:
+    """Those of client 1, from a copy that has opened its inbox: no seed is left in it."""
+    copy = world.another()
+    copy.resume()
+    (inbox,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "share")]
+    before = copy.machine.state
+    assert copy.machine.handle(Received(SERVER, inbox.data)) == ()
+    state, snapshot = copy.machine.state, copy.machine.snapshot()
+    assert isinstance(state, Ready)
+    assert len(set(state.pair_secrets)) == N - 1
+    gone = (before.seeds.mask, before.seeds.channel, before.seeds.coins, *before.agreed)
+    assert not any(secret in snapshot for secret in gone)
+    return state.pair_secrets
+
+
+def holds_only(world: World, party: Party, held: list[bytes], gone: list[bytes]) -> None:
+    for snapshot in (world.stored().snapshot, party.machine.snapshot()):
+        assert all(secret in snapshot for secret in held)
+        assert not any(secret in snapshot for secret in gone)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=repr)
@@ -285,8 +376,8 @@ def test_no_terminal_state_holds_a_seed(variant: Variant) -> None:
     source = RecordingSource()
     parameters = variant.configure(n, n, 16)
     inputs = {u: one_hot(u, n, 16) for u in range(1, n + 1)}
-    session = session_of(variant.protocol, parameters)
-    simulation = Simulation(variant.protocol, session, inputs, source)
+    session, options = variant.session(parameters), variant.options(parameters)
+    simulation = Simulation(variant.protocol, session, inputs, source, options=options)
     simulation.run()
     for party in (simulation.server, *simulation.parties.values()):
         assert party.machine.finished
@@ -302,8 +393,8 @@ def test_no_stored_state_repeats_an_input(variant: Variant) -> None:
     parameters = variant.configure(n, 64, 64)
     random = np.random.default_rng(7)
     inputs = {u: random.integers(1, 2**58, 64, np.uint64) for u in range(1, n + 1)}
-    session = session_of(variant.protocol, parameters)
-    simulation = Simulation(variant.protocol, session, inputs, RecordingSource())
+    session, options = variant.session(parameters), variant.options(parameters)
+    simulation = Simulation(variant.protocol, session, inputs, RecordingSource(), options=options)
     simulation.run()
     for me, party in simulation.parties.items():
         stored = simulation.journal.latest(session.session_id, me)

@@ -7,6 +7,7 @@ import pytest
 
 from protocols.masking import keys
 from protocols.masking.keys import Seeds
+from protocols.masking.messages import Keys
 from secagg.rng import SeededSource
 from secagg.seal import suite
 from secagg.shamir import SHARE_BYTES
@@ -16,21 +17,39 @@ CONTEXT, OTHER_CONTEXT = b"\x03" * 32, b"\x04" * 32
 SHARE = bytes(range(SHARE_BYTES))
 X25519 = suite("X25519")
 
+
+def edge(seed: bytes, context1: bytes, sender: int, to: int) -> bytes:
+    (only,) = keys.edges(seed, context1, sender, [to])
+    return only
+
+
+def pair_stream(secret: bytes, context1: bytes, low: int, high: int) -> bytes:
+    (only,) = keys.pair_streams([secret], context1, [(low, high)])
+    return only
+
+
+def fingerprint(kind: str, share: bytes, context1: bytes, dealer: int, holder: int) -> bytes:
+    (only,) = keys.fingerprints(kind, context1, dealer, [(holder, share)])
+    return only
+
+
+def signed_advert(context0: bytes, party: int, nonce: bytes, key: bytes) -> bytes:
+    return keys.signed_advert(context0, Keys(party, nonce, key, b""))
+
+
 BOUND: dict[str, tuple[Callable, tuple, tuple]] = {  # arguments, and another value for each
-    "contribution": (keys.contribution, (SEED, CONTEXT, 1, 2), (OTHER_SEED, OTHER_CONTEXT, 3, 4)),
-    "contribution_info": (keys.contribution_info, (CONTEXT, 1, 2), (OTHER_CONTEXT, 3, 4)),
+    "edge": (edge, (SEED, CONTEXT, 1, 2), (OTHER_SEED, OTHER_CONTEXT, 3, 4)),
     "shares_info": (keys.shares_info, (CONTEXT, 1, 2), (OTHER_CONTEXT, 3, 4)),
-    "pair_seed": (
-        keys.pair_seed,
-        (CONTEXT, 1, SEED, 2, OTHER_SEED),
-        (OTHER_CONTEXT, 3, b"a" * 32, 4, b"b" * 32),
-    ),
-    "pair_stream": (keys.pair_stream, (SEED, CONTEXT), (OTHER_SEED, OTHER_CONTEXT)),
+    "pair_stream": (pair_stream, (SEED, CONTEXT, 1, 2), (OTHER_SEED, OTHER_CONTEXT, 3, 4)),
     "own_stream": (keys.own_stream, (SEED, CONTEXT, 1), (OTHER_SEED, OTHER_CONTEXT, 2)),
     "coins_stream": (keys.coins_stream, (SEED, CONTEXT), (OTHER_SEED, OTHER_CONTEXT)),
-    "commitment": (keys.commitment, (SEED, CONTEXT, 1), (OTHER_SEED, OTHER_CONTEXT, 2)),
+    "commitment": (
+        keys.commitment,
+        ("mask", SEED, CONTEXT, 1),
+        ("self", OTHER_SEED, OTHER_CONTEXT, 2),
+    ),
     "fingerprint": (
-        keys.fingerprint,
+        fingerprint,
         ("mask", SHARE, CONTEXT, 1, 2),
         ("self", SHARE[::-1], OTHER_CONTEXT, 3, 4),
     ),
@@ -39,11 +58,12 @@ BOUND: dict[str, tuple[Callable, tuple, tuple]] = {  # arguments, and another va
         (SEED, CONTEXT, 1),
         (OTHER_SEED, OTHER_CONTEXT, 2),
     ),
-    "mask_keys": (
-        lambda *given: keys.mask_keys(X25519, *given).public.raw,
-        (SEED, CONTEXT, 1),
-        (OTHER_SEED, OTHER_CONTEXT, 2),
+    "signed_advert": (
+        signed_advert,
+        (CONTEXT, 1, bytes(32), b"k" * 32),
+        (OTHER_CONTEXT, 2, b"n" * 32, b"l" * 32),
     ),
+    "signed_survivors": (keys.signed_survivors, (CONTEXT, b"\x07"), (OTHER_CONTEXT, b"\x0f")),
 }
 
 
@@ -57,36 +77,74 @@ def test_every_argument_counts(name: str) -> None:
     assert all(one != another for one, another in combinations(seen, 2))
 
 
-@pytest.mark.parametrize("name", ["contribution", "contribution_info", "shares_info"])
+@pytest.mark.parametrize("name", ["edge", "pair_stream", "shares_info"])
 def test_a_direction_counts(name: str) -> None:
     derive, arguments, _ = BOUND[name]
     assert derive(*arguments) != derive(*arguments[:-2], *arguments[:-3:-1])
 
 
-def test_a_pair_has_one_seed_from_both_ends() -> None:
-    one = keys.pair_seed(CONTEXT, 1, SEED, 2, OTHER_SEED)
-    assert one == keys.pair_seed(CONTEXT, 2, OTHER_SEED, 1, SEED)
-    assert one != keys.pair_seed(CONTEXT, 1, OTHER_SEED, 2, SEED)
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_many_at_once_are_those_one_by_one(count: int) -> None:
+    parties = range(2, 2 + count)
+    assert keys.edges(SEED, CONTEXT, 1, parties) == [edge(SEED, CONTEXT, 1, v) for v in parties]
+    secrets, pairs = [bytes([v]) * 32 for v in parties], [(1, v) for v in parties]
+    each = zip(secrets, pairs, strict=True)
+    expected = [pair_stream(secret, CONTEXT, *pair) for secret, pair in each]
+    assert keys.pair_streams(secrets, CONTEXT, pairs) == expected
+    held = [(v, bytes([v]) * SHARE_BYTES) for v in parties]
+    expected = [fingerprint("self", share, CONTEXT, 1, v) for v, share in held]
+    assert keys.fingerprints("self", CONTEXT, 1, held) == expected
+
+
+def test_a_pair_has_one_mask_from_both_ends_with_opposite_signs() -> None:
+    """What the lower number derived is the secret; the link gives it to who has the other."""
+    low, high = edge(SEED, CONTEXT, 1, 2), edge(OTHER_SEED, CONTEXT, 2, 1)
+    link = keys.link(low, high)
+    assert link == keys.link(high, low)
+    assert keys.link(high, link) == low
+    assert keys.link(low, link) == high
+    assert link == bytes(one ^ other for one, other in zip(low, high, strict=True))
     assert keys.pair_sign(1, 2) == -keys.pair_sign(2, 1) == 1
+
+
+@pytest.mark.parametrize("edge_of", [bytes(32), b"\xff" * 32, b"\0" * 31 + b"\x80"])
+def test_a_link_keeps_its_length(edge_of: bytes) -> None:
+    assert keys.link(edge_of, edge_of) == bytes(32)
+    assert keys.link(edge_of, bytes(32)) == edge_of
 
 
 def test_no_two_derivations_from_one_seed_meet() -> None:
     """Same seed, same context, same party: each purpose has its own label."""
     streams = [
-        keys.pair_stream(SEED, CONTEXT),
+        pair_stream(SEED, CONTEXT, 1, 2),
         keys.own_stream(SEED, CONTEXT, 1),
         keys.coins_stream(SEED, CONTEXT),
     ]
     values = [
-        keys.contribution(SEED, CONTEXT, 1, 2),
-        keys.commitment(SEED, CONTEXT, 1),
+        edge(SEED, CONTEXT, 1, 2),
+        keys.commitment("mask", SEED, CONTEXT, 1),
+        keys.commitment("self", SEED, CONTEXT, 1),
         keys.channel_keys(X25519, SEED, CONTEXT, 1).public.raw,
-        keys.mask_keys(X25519, SEED, CONTEXT, 1).public.raw,
         *(stream.key for stream in streams),
         *(stream.iv for stream in streams),
     ]
     assert len(set(values)) == len(values)
-    assert keys.contribution_info(CONTEXT, 1, 2) != keys.shares_info(CONTEXT, 1, 2)
+    assert not any(a[:12] == b[:12] for a, b in combinations(values, 2))
+
+
+def test_a_signature_over_an_advert_is_none_over_survivors() -> None:
+    """Two kinds of label: neither is the beginning of the other, whatever follows."""
+    advert = signed_advert(CONTEXT, 1, bytes(32), bytes(32))
+    survivors = keys.signed_survivors(CONTEXT, b"\x07")
+    end = len(keys.signed_survivors(b"", b"")) - 8
+    assert advert[:end] != survivors[:end]
+
+
+def test_an_advert_is_signed_without_its_signature() -> None:
+    """And published with it: who replaces a signature changes the root."""
+    plain, signed = (Keys(1, bytes(32), b"k" * 32, s) for s in (b"", b"s" * 64))
+    assert keys.signed_advert(CONTEXT, plain) == keys.signed_advert(CONTEXT, signed)
+    assert keys.leaf(plain) != keys.leaf(signed)
 
 
 def test_seeds_are_drawn_apart_and_do_not_show() -> None:

@@ -32,7 +32,10 @@ SPARSE = sparse(40, 8, 32, corrupt=0.05, dropout=0.1)
         ({"degree": 12}, "choose an even number"),
         ({"degree": 4, "threshold": 3}, "does not hide 10 clients"),
         ({"suite": "RSA"}, "choose one of X25519"),
-        ({"adversary": "active"}, "use 'semi-honest'"),
+        ({"adversary": "malicious"}, "choose 'semi-honest' or 'active'"),
+        ({"adversary": "active", "threshold": 5}, "two different sums; take at least 6"),
+        ({"adversary": "active", "threshold": 6, "corrupt": 3}, "sums; take at least 7"),
+        ({"adversary": "active", "degree": 4, "threshold": 5}, "needs the complete graph"),
         ({"chunk": 12}, "multiple of 8"),
         ({"chunk": 0}, "multiple of 8"),
     ],
@@ -41,6 +44,39 @@ def test_refusals(change: dict, says: str) -> None:
     with pytest.raises(ParameterError, match=says) as refused:
         replace(GOOD, **change).check()
     assert "\n" not in str(refused.value)
+
+
+def test_no_active_parameters_let_two_sums_be_confirmed() -> None:
+    """By counting: two sets of t members share an honest one, and every sum has two of them."""
+    for n in range(2, 9):
+        for t in range(1, n + 2):
+            for c in range(n + 1):
+                change = {"clients": n, "degree": n - 1, "threshold": t, "corrupt": c}
+                chosen = replace(GOOD, adversary="active", floor=max(t, 2), **change)
+                safe = 2 * t - n > c and t - c >= 2 and 2 <= t <= n
+                if safe:
+                    chosen.check()
+                    continue
+                with pytest.raises(ParameterError):
+                    chosen.check()
+
+
+@pytest.mark.parametrize(("corrupt", "threshold"), [(0, 6), (1, 6), (2, 7), (3, 7), (4, 8)])
+def test_active_mode_configures_itself(corrupt: int, threshold: int) -> None:
+    chosen = configure(10, 8, 32, adversary="active", corrupt=corrupt)
+    assert (chosen.threshold, chosen.floor) == (threshold, threshold)
+    assert chosen.active
+    assert chosen.stages == ("advertise", "share", "upload", "consistency", "unmask")
+    assert not GOOD.active
+    assert GOOD.stages == ("advertise", "share", "upload", "unmask")
+    with pytest.raises(ParameterError):
+        replace(chosen, threshold=(10 + corrupt) // 2).check()
+
+
+def test_what_is_sealed_for_a_neighbour_has_this_size() -> None:
+    """32 bytes and two shares of 36; 16 of a tag; a KEM's ciphertext where there is a KEM."""
+    assert replace(GOOD, suite="X25519").sealed_bytes == 32 + 2 * 36 + 16
+    assert GOOD.sealed_bytes == 32 + 2 * 36 + 16 + 1088 + 32
 
 
 def test_a_server_that_would_hold_too_much_is_refused() -> None:

@@ -24,12 +24,12 @@ def at_upload(length: int = LENGTH, chunk: int = 8, n: int = N) -> Simulation:
     simulation.step("advertise")
     simulation.step("share")
     for request in [e for e in simulation.transcript if e.sender == SERVER][-n:]:
-        simulation.clients[request.to].handle(Received(SERVER, request.data))
+        simulation.parties[request.to].handle(Received(SERVER, request.data))
     return simulation
 
 
 def pieces_of(simulation: Simulation, client: int) -> list[bytes]:
-    sent = simulation.clients[client].handle(Contribute(simulation.inputs[client]))
+    sent = simulation.parties[client].handle(Contribute(simulation.inputs[client]))
     return [envelope.data for envelope in sent]
 
 
@@ -41,7 +41,7 @@ def give(simulation: Simulation, client: int, *pieces: bytes) -> None:
 def ends_with(simulation: Simulation, *uploaders: int) -> None:
     """Close the stage, unmask, and compare."""
     for request in simulation.server.handle(RoundClosed()):
-        (answer,) = simulation.clients[request.to].handle(Received(SERVER, request.data))
+        (answer,) = simulation.parties[request.to].handle(Received(SERVER, request.data))
         simulation.server.handle(Received(request.to, answer.data))
     simulation.server.handle(RoundClosed())
     result = simulation.server.machine.result
@@ -91,6 +91,8 @@ WRONG = {
     "a byte short": (lambda p: other(p[1], packed=bytes(6)), "got 6"),
     "a byte long": (lambda p: other(p[1], packed=bytes(8)), "got 8"),
     "another session": (lambda p: other(p[1], context=bytes(32)), "of another session"),
+    "links too early": (lambda p: other(p[1], links=bytes(96)), "96 bytes of links in piece 1"),
+    "a byte of links": (lambda p: other(p[1], links=b"\0"), "1 bytes of links in piece 1"),
 }
 
 
@@ -112,6 +114,26 @@ def test_a_piece_that_is_wrong(case: str) -> None:
     ends_with(simulation, 1, 2)
 
 
+@pytest.mark.parametrize("client", [1, 2, 4])
+def test_links_are_in_the_last_piece_one_for_each_higher_neighbour(client: int) -> None:
+    simulation = at_upload()
+    pieces = pieces_of(simulation, client)
+    links = [decode(piece, Upload).links for piece in pieces]
+    assert links[:-1] == [b""] * 3
+    size = 32 * (N - client)
+    assert len(links[-1]) == size
+    give(simulation, client, *pieces[:-1])
+    before = simulation.server.machine.snapshot()
+    for wrong in {0, 1, size - 32, size - 1, size + 1, size + 32} - {-32, -1, size}:
+        with pytest.raises(PeerError, match=f"{wrong} bytes of links in piece 3") as caught:
+            give(simulation, client, other(pieces[-1], links=bytes(wrong)))
+        assert caught.value.peer == client
+        assert simulation.server.machine.snapshot() == before
+    give(simulation, client, pieces[-1])
+    give(simulation, 3, *pieces_of(simulation, 3))
+    ends_with(simulation, *sorted((client, 3)))
+
+
 def test_padding_is_checked_in_the_last_piece() -> None:
     simulation = at_upload()
     *pieces, last = pieces_of(simulation, 1)
@@ -127,7 +149,7 @@ def test_padding_is_checked_in_the_last_piece() -> None:
 @pytest.mark.parametrize("at", [0, 7, 8, LENGTH - 1])
 def test_a_value_that_does_not_fit_in_any_piece_sends_none_of_them(at: int) -> None:
     simulation = at_upload()
-    client = simulation.clients[1]
+    client = simulation.parties[1]
     values = np.zeros(LENGTH, np.uint64)
     values[at] = 2**BITS
     before = client.machine.snapshot()
@@ -162,6 +184,7 @@ def test_a_server_in_the_middle_of_an_upload_survives_its_snapshot() -> None:
 
 def test_one_client_after_the_other_costs_one_vector_more_and_no_further() -> None:
     length, n = 4096, 8
+    links = sum(32 * (n - u) for u in range(1, n + 1))
     simulation = at_upload(length, chunk=512, n=n)
     empty = len(simulation.server.machine.snapshot())
     vector = length * BITS // 8
@@ -170,8 +193,8 @@ def test_one_client_after_the_other_costs_one_vector_more_and_no_further() -> No
         for piece in pieces_of(simulation, u):
             give(simulation, u, piece)
             sizes.append(len(simulation.server.machine.snapshot()) - empty)
-    assert max(sizes) < vector + 200
-    assert sizes[-1] <= 2 * n
+    assert max(sizes) < vector + links + 200
+    assert links <= sizes[-1] <= links + 4 * n
 
 
 def test_a_fifth_incomplete_upload_waits_and_nobody_is_blamed() -> None:

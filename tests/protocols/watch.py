@@ -41,12 +41,15 @@ class Watch:
     def over(self, protocol: Protocol) -> Protocol:
         """`protocol`, watched."""
 
-        def client(session: Session, me: int, source: object, sealer: object) -> Machine:
+        def client(
+            session: Session, me: int, source: object, sealer: object, **identity: object
+        ) -> Machine:
             assert source is self.source
             assert sealer is self.sealer
-            machine = protocol.client(session, me, self.source, self.sealer)
+            machine = protocol.client(session, me, self.source, self.sealer, **identity)
+            twin = SeededSource(b"twin")
             return self._watched(
-                machine, lambda: protocol.client(session, me, SeededSource(b"twin"), self.sealer)
+                machine, lambda: protocol.client(session, me, twin, self.sealer, **identity)
             )
 
         def server(session: Session, source: object) -> Machine:
@@ -54,7 +57,15 @@ class Watch:
             machine = protocol.server(session, self.source)
             return self._watched(machine, lambda: protocol.server(session, SeededSource(b"twin")))
 
-        return replace(protocol, client=client, server=server)
+        def helper(session: Session, me: int, _source: object, sealer: object) -> Machine:
+            assert sealer is self.sealer
+            assert protocol.helper
+            machine = protocol.helper(session, me, self.source, self.sealer)
+            twin = SeededSource(b"twin")
+            return self._watched(machine, lambda: protocol.helper(session, me, twin, self.sealer))
+
+        watched = helper if protocol.helper else None
+        return replace(protocol, client=client, server=server, helper=watched)
 
     def _watched(self, machine: Machine, twin: Callable[[], Machine]) -> Machine:
         real = machine.handle
