@@ -71,6 +71,19 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
         _fail("a round's sum was not exact: see result.json", INEXACT)
 
 
+@app.command()
+def params(
+    protocol: Annotated[str, typer.Argument(help="lattice or committee")],
+    clients: Annotated[int, typer.Option(help="most clients in a sum")] = 100,
+    bits: Annotated[int, typer.Option(help="bits of a value's sum")] = 32,
+    length: Annotated[int, typer.Option(help="values in a vector")] = 10**6,
+) -> None:
+    """Ring, packing, bytes a value, and the noise budget, for so many clients."""
+    from fl.params import show  # noqa: PLC0415
+
+    show(protocol, clients, bits, length, Console(highlight=False))
+
+
 def _mount_benchmarks() -> None:
     """`secagg bench` runs from a checkout: benchmarks/ is not part of an installation."""
     root = Path(__file__).parent.parent

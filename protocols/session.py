@@ -43,6 +43,11 @@ class Parameters(Value, frozen=True):
         return 0
 
     @property
+    def helper_role(self) -> str:
+        """What one of them is called, in a word or two."""
+        return "helper"
+
+    @property
     def tolerated(self) -> int:
         """The most corrupt clients beside which two others remain in every sum."""
         return self.floor - 2

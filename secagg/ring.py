@@ -90,6 +90,11 @@ class RingVector:
         view.flags.writeable = False
         return view
 
+    @property
+    def words(self) -> Any:
+        """The words themselves, for kernels that work in them."""
+        return self._words
+
     def head(self, length: int) -> "RingVector":
         """The first `length` values, in the same memory: the whole is not used any more."""
         return RingVector(self.bits, self._words[:length])
@@ -104,10 +109,17 @@ class RingVector:
         return self.bits, memoryview(self._words.astype(little, copy=False)).cast("B")
 
     @classmethod
-    def from_state(cls, bits: int, raw: bytes | memoryview) -> "RingVector":
-        """The inverse of `to_state`. Raises DecodeError for no whole number of words."""
+    def from_state(
+        cls, bits: int, raw: bytes | bytearray | memoryview, *, adopt: bool = False
+    ) -> "RingVector":
+        """The inverse of `to_state`; with `adopt`, in the same memory if it can be written to.
+
+        Raises DecodeError for no whole number of words.
+        """
         little = np.dtype(word(bits)).newbyteorder("<")
         if len(raw) % little.itemsize:
             raise DecodeError("a stored vector is not a whole number of words")
-        words: Any = np.frombuffer(raw, little).astype(word(bits))
+        stored = np.frombuffer(raw, little)
+        shared = adopt and stored.flags.writeable
+        words: Any = stored.astype(word(bits), copy=not shared)
         return cls(bits, words)

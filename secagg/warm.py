@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg import packing, prg, shamir
+from secagg import packing, prg, ringset, rlwe, shamir
 from secagg.encoding import FixedPoint
 
 _KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
@@ -25,6 +25,8 @@ def warm_up() -> Iterator[str]:
     yield "secret sharing"
     shares = shamir.deal([bytes(shamir.SECRET_BYTES)], [1, 2], 2, _KEY)
     shamir.reconstruct([1, 2], [[of for (of,) in shares]])
+    yield "key-additive encryption"
+    _encryption()
     for bits in (17, 32):
         yield f"fixed point in {bits // 32 * 32 + 32}-bit words"
         _round_trip(FixedPoint(bits, 1.0, 2, 1))
@@ -33,6 +35,18 @@ def warm_up() -> Iterator[str]:
 def _mask(acc: prg.Words, name: str) -> None:
     """One stream under a key of zeros, which protects nothing."""
     prg.add_masks(acc, [_KEY], [1], backend=name)
+
+
+def _encryption() -> None:
+    """One small vector of each word, encrypted under a key of a seed of zeros, and opened."""
+    zeros = bytes(32)
+    for largest in (1, 2**32):
+        plan = ringset.choose(2, 1, largest)
+        key, total = rlwe.draw_key(zeros, zeros, plan), rlwe.zero_sum(plan)
+        (data,) = rlwe.encrypt(plan, zeros, zeros, np.zeros(1, np.uint64), key, 1)
+        rlwe.check_piece(plan, range(1), data)
+        rlwe.add_chunks(plan, total, range(1), data)
+        rlwe.open_sum(plan, total, zeros, key.astype(np.int64), 1)
 
 
 def _round_trip(encoding: FixedPoint) -> None:

@@ -1,0 +1,245 @@
+"""`lattice`: encryption beside TenSEAL's CKKS, the transform beside its arithmetic, recovery.
+
+The limit of a transform is its butterflies in registers, sixteen lanes each: no load, no
+store, no change of order. No transform that multiplies by these instructions can be faster.
+"""
+
+import os
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.ckks import Ckks
+from benchmarks.masks import streams_of
+from benchmarks.measure import DifferentResultsError, Line, close, same, timed
+from protocols.base import (
+    SERVER,
+    Begin,
+    Contribute,
+    Machine,
+    Parameters,
+    Received,
+    RoundClosed,
+    Session,
+)
+from protocols.driver import Fault, Options, Simulation
+from protocols.masking import sparse
+from protocols.registry import load
+from secagg import gaussian, ntt, ringset, rlwe
+from secagg.rng import SystemSource
+from secagg.seal import HpkeSealer
+
+CLIENTS = 1000
+TIMES = 200
+TOLERANCE = 1e-4
+
+
+def encryption(d: int) -> Line:
+    """A client's ciphertext of `d` values whose sums over 1,000 clients have 32 bits."""
+    largest = (2**32 - 1) // CLIENTS
+    plan = ringset.choose(CLIENTS, d, largest)
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, largest, d, np.uint32, endpoint=True)
+    update = rng.uniform(-1, 1, d).astype(np.float32)
+    context = os.urandom(32)
+
+    def ours() -> list[bytes]:
+        seed = os.urandom(32)
+        key = rlwe.draw_key(seed, context, plan)
+        return list(rlwe.encrypt(plan, os.urandom(32), context, values, key, 64))
+
+    peers, sizes = {}, {}
+    encrypted = Ckks() if find_spec("tenseal") else None
+    if encrypted:
+        peers = {"TenSEAL CKKS": timed(lambda: encrypted.encrypt(update))}
+        sizes = {"ckks_bytes_per_param": round(encrypted.size(update) / d, 2)}
+
+    def check() -> None:
+        same(_opened(plan, context, values), values, "lattice encryption")
+        ours()
+        if encrypted:
+            close(encrypted.sum([update]), update, TOLERANCE, "CKKS encryption")
+
+    params = {"d": d, "clients": CLIENTS, "ring": plan.ring.name, **sizes}
+    size = (plan.ciphertext_bytes + plan.ring.degree * plan.key_bits / 8) / d
+    return Line("lattice, encrypt", params, timed(ours), check, peers, bytes_per_param=size)
+
+
+def _opened(plan: ringset.Plan, context: bytes, values: NDArray[Any]) -> NDArray[Any]:
+    """Encrypted, added to nothing, and opened."""
+    key = rlwe.draw_key(bytes(32), context, plan)
+    total, every = rlwe.zero_sum(plan), range(plan.chunks)
+    pieces = rlwe.encrypt(plan, os.urandom(32), context, values, key, plan.chunks)
+    rlwe.add_chunks(plan, total, every, b"".join(pieces))
+    return rlwe.open_sum(plan, total, context, key.astype(np.int64), 1)
+
+
+def server_addition(d: int) -> Line:
+    """What the server does with an upload: check every residue, and add it to the sum."""
+    plan = ringset.choose(CLIENTS, d, (2**32 - 1) // CLIENTS)
+    key = rlwe.draw_key(bytes(32), bytes(32), plan)
+    values = np.zeros(d, np.uint32)
+    data = next(rlwe.encrypt(plan, bytes(32), bytes(32), values, key, plan.chunks))
+    total, every = rlwe.zero_sum(plan), range(plan.chunks)
+
+    def ours() -> None:
+        rlwe.check_piece(plan, every, data)
+        rlwe.add_chunks(plan, total, every, data)
+
+    def check() -> None:
+        once = rlwe.zero_sum(plan)
+        rlwe.add_chunks(plan, once, every, data)
+        opened = rlwe.open_sum(plan, once, bytes(32), key.astype(np.int64), 1)
+        same(opened, values, "server's addition")
+        ours()
+
+    copy = bytearray(len(data))
+    limit = timed(lambda: memoryview(copy).__setitem__(slice(None), data))
+    params = {"d": d, "ring": plan.ring.name}
+    return Line("lattice, server adds an upload", params, timed(ours), check, limit=limit)
+
+
+def transform(degree: int) -> Line:
+    """A forward transform over the largest prime of 30 bits, on one core."""
+    from benchmarks import butterflies  # noqa: PLC0415 - numba takes half a second
+
+    prime = ntt.primes(1)[0]
+    tables = ntt.transform(degree, prime)
+    values = np.random.default_rng(0).integers(0, prime, degree, np.uint32)
+    roots, last, _, _ = tables.tables
+    arguments = roots, last, np.uint32(prime)
+
+    def check() -> None:
+        result, plain = values.copy(), values.copy()
+        tables.forward(result)
+        same(result, tables.forward_reference(values), "transform")
+        butterflies.naive(plain, tables.powers, np.uint64(prime))
+        same(np.sort(plain), np.sort(result), "naive transform")
+        for work in (mine, naive, limit):
+            work()
+
+    scratch = values.copy()
+    mine = partial(butterflies.forward_often, scratch, *arguments, TIMES)
+    naive = partial(butterflies.naive_often, scratch.copy(), tables.powers, np.uint64(prime), TIMES)
+    limit = partial(butterflies.limit_often, degree, np.uint32(prime), TIMES)
+    each = {"ours": mine, "naive": naive, "limit": limit}
+    mean = {name: _mean(timed(work)) for name, work in each.items()}
+    return Line(
+        f"NTT, {degree} points",
+        {"degree": degree, "prime_bits": ntt.PRIME_BITS},
+        mean["ours"],
+        check,
+        peers={"numba, as written": mean["naive"]},
+        limit=mean["limit"],
+    )
+
+
+def _mean(contestant: Any) -> Any:
+    return lambda: contestant() / TIMES
+
+
+def noise(count: int) -> Line:
+    """Discrete Gaussian samples by the full scan of the table."""
+    (coins,) = streams_of(1)
+
+    def check() -> None:
+        samples = gaussian.sample(count, coins)
+        if abs(float(samples.std()) - float(gaussian.SIGMA)) > 40 / count**0.5:
+            raise DifferentResultsError("the samples have another deviation")
+
+    return Line(
+        "Gaussian samples", {"count": count}, timed(lambda: gaussian.sample(count, coins)), check
+    )
+
+
+def one_message(d: int, decryptors: int) -> Line:
+    """All that a client of `committee` does: encryption, sharing, sealing, one message."""
+    committee = load("committee")
+    parameters = committee.configure(10, d, 32, largest=(2**32 - 1) // 10, decryptors=decryptors)
+    values = np.random.default_rng(0).integers(0, 2**28, d, np.uint32)
+    session = Session("committee", parameters, os.urandom(32), os.urandom(32))
+    inputs = dict.fromkeys(range(1, 11), values)
+    options = Options(record=False)
+    simulation = Simulation(committee, session, inputs, SystemSource(), options=options)
+    simulation.step("keys")
+    request = next(each for each in simulation._requests if each.to == 1)
+    client = committee.client(session, 1, SystemSource(), HpkeSealer())
+    client.handle(Begin(bytes(32)))
+    client.handle(Received(SERVER, request.data))
+    stored = client.snapshot()
+
+    def fresh() -> Machine:
+        client.restore(stored)
+        return client
+
+    def check() -> None:
+        for stage in parameters.stages[1:]:
+            simulation.step(stage)
+        total = simulation.server.machine.result.total
+        same(total, values.astype(np.uint64) * np.uint64(10), "committee")
+
+    size = sum(len(each.data) for each in fresh().handle(Contribute(values)))
+    return Line(
+        "committee, one message",
+        {"d": d, "holders": decryptors, "threshold": parameters.threshold},
+        timed(lambda party: party.handle(Contribute(values)), fresh),
+        check,
+        bytes_per_param=size / d,
+    )
+
+
+def recovery(d: int, n: int, dropout: float) -> Line:
+    """The server's last stage: answers in, masks off the sum of short keys, the sum opened."""
+    lattice = load("lattice")
+    dropped = round(n * dropout)
+
+    def inner(clients: int, length: int, bits: int, **_given: object) -> Parameters:
+        return sparse(clients, length, bits, corrupt=0.05, dropout=dropout, suite="X25519")
+
+    parameters = lattice.configure(
+        n,
+        d,
+        32,
+        largest=(2**32 - 1) // n,
+        inner_configure=inner if n > 50 else load("masking").configure,
+    )
+    values = np.random.default_rng(0).integers(0, 2**32 // n, d, np.uint32)
+    server, stored = _before_the_end(lattice, parameters, values, dropped)
+
+    def fresh() -> Machine:
+        server.restore(stored)
+        return server
+
+    def check() -> None:
+        last = fresh()
+        last.handle(RoundClosed())
+        expected = values.astype(np.uint64) * np.uint64(n - dropped)
+        same(last.result.total, expected, "lattice recovery")
+
+    name = f"lattice recovery, n={n}, {dropout:.0%} dropouts"
+    params = {"d": d, "clients": n, "dropped": dropped, "ring": parameters.plan.ring.name}
+    return Line(name, params, timed(lambda last: last.handle(RoundClosed()), fresh), check)
+
+
+def _before_the_end(
+    lattice: Any, parameters: Parameters, values: NDArray[Any], dropped: int
+) -> tuple[Machine, bytes]:
+    """A server that has heard every answer, and its state."""
+    session = Session("lattice", parameters, os.urandom(32), os.urandom(32))
+    n = parameters.clients
+    faults = {(u, "upload"): Fault.VANISH for u in range(1, dropped + 1)}
+    inputs = dict.fromkeys(range(1, n + 1), values)
+    options = Options(record=False)
+    simulation = Simulation(
+        lattice, session, inputs, SystemSource(), faults=faults, options=options
+    )
+    for stage in parameters.stages[:-1]:
+        simulation.step(stage)
+    server = simulation.server.machine
+    for request in simulation._requests:
+        for answer in simulation.parties[request.to].handle(Received(SERVER, request.data)):
+            server.handle(Received(answer.sender, answer.data))
+    return server, server.snapshot()
