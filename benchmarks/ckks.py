@@ -29,7 +29,7 @@ def sums(d: int, clients: int) -> Line:
     expected = np.sum(updates, axis=0, dtype=np.float64)
     peers, sizes = {}, {}
     if find_spec("tenseal"):
-        encrypted = _Ckks()
+        encrypted = Ckks()
         peers = {"TenSEAL CKKS": timed(lambda: encrypted.sum(updates))}
         sizes = {"ckks_bytes_per_param": round(encrypted.size(updates[0]) / d, 2)}
 
@@ -80,7 +80,9 @@ class _Masked:
         return total
 
 
-class _Ckks:
+class Ckks:
+    """TenSEAL with keys of its own."""
+
     def __init__(self) -> None:
         import tenseal  # noqa: PLC0415
 
@@ -91,17 +93,19 @@ class _Ckks:
         self._keys.global_scale = SCALE
 
     def sum(self, updates: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-        total = self._encrypt(updates[0])
+        """Encrypted, added up and decrypted."""
+        total = self.encrypt(updates[0])
         for update in updates[1:]:
-            for mine, theirs in zip(total, self._encrypt(update), strict=True):
+            for mine, theirs in zip(total, self.encrypt(update), strict=True):
                 mine += theirs  # noqa: PLW2901 - adds in place
         opened = [value for chunk in total for value in chunk.decrypt()]
         return np.array(opened)
 
     def size(self, update: NDArray[np.float32]) -> int:
         """Bytes of an encrypted vector on the wire."""
-        return sum(len(chunk.serialize()) for chunk in self._encrypt(update))
+        return sum(len(chunk.serialize()) for chunk in self.encrypt(update))
 
-    def _encrypt(self, update: NDArray[np.float32]) -> list[Any]:
+    def encrypt(self, update: NDArray[np.float32]) -> list[Any]:
+        """A ciphertext for each piece of the vector."""
         pieces = (update[low : low + SLOTS] for low in range(0, update.size, SLOTS))
         return [self._ts.ckks_vector(self._keys, piece.tolist()) for piece in pieces]

@@ -2,24 +2,28 @@
 
     python -m benchmarks.memory --length 100000000 --clients 3
 
-The parties are `protocols.journal.Party` over real pipes. Reported is the growth of each
-process's peak above what it had before the session, the input vector included: for a client
-in multiples of its packed upload, for the server in multiples of one vector.
+The parties are `protocols.journal.Party` over real pipes, each with its journal on disk.
+Reported is the growth of each process's peak above what it had before the session, the input
+vector included: for a client in multiples of its packed upload, for the server in multiples
+of one vector.
 """
 
 import multiprocessing as mp
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import typer
 
+from fl.journal import SqliteJournal
 from protocols.base import SERVER, Begin, Contribute, Join, Received, RoundClosed, Session
-from protocols.journal import MemoryJournal, Party
+from protocols.journal import Party
 from protocols.registry import load
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
@@ -39,14 +43,16 @@ def session(clients: int, length: int, bits: int, session_id: bytes) -> Session:
     return Session("masking", parameters, session_id, bytes(32))
 
 
-def client(me: int, setting: tuple[Any, ...], pipe: Connection, report: Connection) -> None:
+def client(
+    me: int, setting: tuple[Any, ...], folder: Path, pipe: Connection, report: Connection
+) -> None:
     """One client: its vector is `me` times 0, 1, 2, …, modulo 2^16."""
     for _ in warm_up():
         pass
     agreed = session(*setting)
     base = peak_bytes()
     machine = load("masking").client(agreed, me, SystemSource(), HpkeSealer())
-    party = Party(machine, MemoryJournal())
+    party = Party(machine, SqliteJournal(folder / f"{me}.sqlite", me, agreed.roster))
     ramp = np.arange(agreed.parameters.length, dtype=np.uint32)
     ramp &= np.uint32(0xFFFF)
     ramp *= np.uint32(me)
@@ -63,7 +69,9 @@ def client(me: int, setting: tuple[Any, ...], pipe: Connection, report: Connecti
     report.send(peak_bytes() - base)
 
 
-def serve(setting: tuple[Any, ...], pipes: Sequence[Connection], report: Connection) -> None:
+def serve(
+    setting: tuple[Any, ...], folder: Path, pipes: Sequence[Connection], report: Connection
+) -> None:
     """The server: hears a client that is in the middle of an upload before the others."""
     for _ in warm_up():
         pass
@@ -71,7 +79,8 @@ def serve(setting: tuple[Any, ...], pipes: Sequence[Connection], report: Connect
     base = peak_bytes()
     began = time.perf_counter()
     protocol = load("masking")
-    party = Party(protocol.server(agreed, SystemSource()), MemoryJournal())
+    journal = SqliteJournal(folder / "server.sqlite", SERVER, agreed.roster)
+    party = Party(protocol.server(agreed, SystemSource()), journal)
     party.handle(Begin(bytes(32)))
     numbers = {pipe: me for me, pipe in enumerate(pipes, start=1)}
     for _ in agreed.parameters.stages:
@@ -92,16 +101,21 @@ def serve(setting: tuple[Any, ...], pipes: Sequence[Connection], report: Connect
 
 def measure(length: int, clients: int, bits: int = 32) -> dict[str, float]:
     """Peaks in multiples (client: of its packed upload; server: of one vector), and seconds."""
+    with tempfile.TemporaryDirectory(prefix="secagg-") as folder:
+        return _measure(length, clients, bits, Path(folder))
+
+
+def _measure(length: int, clients: int, bits: int, folder: Path) -> dict[str, float]:
     context = mp.get_context("spawn")
     setting = (clients, length, bits, SystemSource().seed())
     pairs = [context.Pipe() for _ in range(clients)]
     reports = [context.Pipe() for _ in range(clients)]
     ours, theirs = context.Pipe()
     processes = [
-        context.Process(target=client, args=(me, setting, pair[1], report[1]))
+        context.Process(target=client, args=(me, setting, folder, pair[1], report[1]))
         for me, (pair, report) in enumerate(zip(pairs, reports, strict=True), start=1)
     ]
-    server = context.Process(target=serve, args=(setting, [p[0] for p in pairs], theirs))
+    server = context.Process(target=serve, args=(setting, folder, [p[0] for p in pairs], theirs))
     for process in (*processes, server):
         process.start()
     theirs.close()  # so that a process that fails ends the wait

@@ -242,7 +242,7 @@ class _ClaimsOnly:
             raise already_claimed(claim)
         self._claims.add(claim[:3])
 
-    def close(self, session: bytes, party: int, snapshot: bytes) -> None:
+    def close(self, session: bytes, party: int, last: Stored) -> None:
         """Nothing is kept."""
 
     def latest(self, _session: bytes, _party: int) -> Stored | None:

@@ -10,7 +10,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ckks, machine, masks, rounds, sharing, vectors
+from benchmarks import ckks, he, lattice, machine, masks, rounds, sharing, vectors
 from benchmarks.measure import Line, Row, run
 from benchmarks.targets import TARGETS, seconds, times
 
@@ -36,7 +36,8 @@ def plan(size: Size) -> list[Planned]:
     few = 1 if size == "full" else 3
     return [
         Planned(each.name, each.make, each.repeats, each.budget / few, each.quick)
-        for each in (*_vectors(), *_neighbours(), *_rounds(), *_federations())
+        for lines in (_vectors, _lattice, _neighbours, _rounds, _encrypted, _federations)
+        for each in lines()
     ]
 
 
@@ -118,6 +119,19 @@ def _vectors() -> Iterator[Planned]:
     yield Planned("encode", partial(vectors.encode, d), repeats=31)
 
 
+def _lattice() -> Iterator[Planned]:
+    d = 10**6
+    yield Planned("NTT, 4096 points", partial(lattice.transform, 4096), repeats=31)
+    yield Planned("Gaussian samples", partial(lattice.noise, 1 << 16), repeats=31)
+    yield Planned("lattice, encrypt", partial(lattice.encryption, d), repeats=9)
+    yield Planned("lattice, server adds an upload", partial(lattice.server_addition, d), repeats=31)
+    make = partial(lattice.one_message, d, 20)
+    yield Planned("committee, one message", make, repeats=9, quick=False)
+    name = "lattice recovery, n=500, 30% dropouts"
+    make = partial(lattice.recovery, d, 500, 0.3)
+    yield Planned(name, make, repeats=5, budget=10, quick=False)
+
+
 def _neighbours() -> Iterator[Planned]:
     yield Planned("Shamir, deal", partial(sharing.deal, 100, 67))
     yield Planned("Shamir, reconstruct 2", partial(sharing.reconstruct, 100, 67, 2), quick=False)
@@ -159,6 +173,12 @@ def _rounds() -> Iterator[Planned]:
     for d in (10**5, 10**6):
         name = f"sum of 10 vectors, d={d}"
         yield Planned(name, partial(ckks.sums, d, 10), repeats=3, budget=20, quick=d < 10**6)
+
+
+def _encrypted() -> Iterator[Planned]:
+    for name in ("ckks", "bfv"):
+        make = partial(he.client_upload, name, 10**6, 10)
+        yield Planned(f"{name} client, d={10**6}", make, repeats=7, budget=20, quick=name == "ckks")
 
 
 def _federations() -> Iterator[Planned]:

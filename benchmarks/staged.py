@@ -2,13 +2,13 @@
 
 The messages are those that the other parties would send, made here from their seeds with the
 protocol's own derivations. Only what the machine under test cannot see is left out: a server
-never opens what clients seal for each other, and does not notice that the masks between
-survivors, which cancel, were never added.
+never opens what clients seal for each other, does not notice that the masks between survivors,
+which cancel, were never added, and reads no links between survivors.
 """
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,9 +35,6 @@ from protocols.masking.messages import (
     Delivered,
     Inbox,
     Keys,
-    MaskShare,
-    Posted,
-    SelfShare,
     Shares,
     UnmaskAnswer,
     UnmaskRequest,
@@ -46,9 +43,10 @@ from protocols.masking.messages import (
 from secagg import prg, shamir
 from secagg.codec import decode, encode
 from secagg.context import bound_context
+from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, suite
+from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 
 APPLICATION = bytes(range(32))
 Vector = NDArray[np.uint32]
@@ -72,18 +70,38 @@ class Federation:
         return {u: Seeds.draw(source) for u in range(1, self.parameters.clients + 1)}
 
     @cached_property
-    def adverts(self) -> dict[int, Keys]:
+    def key_pairs(self) -> dict[int, KeyPair]:
         """By client."""
         kind, context0 = suite(self.parameters.suite), self.session.context
         return {
-            u: Keys(
-                u,
-                own.nonce,
-                keys.channel_keys(kind, own.channel, context0, u).public.raw,
-                keys.mask_keys(kind, own.mask, context0, u).public.raw,
-            )
+            u: keys.channel_keys(kind, own.channel, context0, u) for u, own in self.seeds.items()
+        }
+
+    @cached_property
+    def adverts(self) -> dict[int, Keys]:
+        """By client."""
+        return {
+            u: Keys(u, own.nonce, self.key_pairs[u].public.raw, b"")
             for u, own in self.seeds.items()
         }
+
+    def edges(self, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
+        """What `sender` seals for these clients."""
+        return keys.edges(self.seeds[sender].mask, context1, sender, to)
+
+    def links(self, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
+        """What `sender` publishes of its pairs with these clients."""
+        theirs = [self.edges(context1, v, [sender])[0] for v in to]
+        ours = self.edges(context1, sender, to)
+        return [keys.link(our, their) for our, their in zip(ours, theirs, strict=True)]
+
+    def pair_streams(
+        self, context1: bytes, pairs: Sequence[tuple[int, int]]
+    ) -> list[prg.StreamKey]:
+        """The masks of these pairs."""
+        ordered = [(min(pair), max(pair)) for pair in pairs]
+        secrets = [self.edges(context1, low, [high])[0] for low, high in ordered]
+        return keys.pair_streams(secrets, context1, ordered)
 
     @cached_property
     def leaves(self) -> list[bytes]:
@@ -132,9 +150,11 @@ class ClientUnderTest:
         own = self.federation.seeds[1]
         words = _with_canary(values, self.federation.parameters)
         streams = [keys.own_stream(own.own, self._context1, 1)]
-        streams += [_pair_stream(self.federation.seeds, self._context1, 1, v) for v in self._others]
+        pairs = [(1, v) for v in self._others]
+        streams += self.federation.pair_streams(self._context1, pairs)
         prg.add_masks(words, streams, [1] * len(streams), backend="openssl")
-        return _uploads(self._context1, self.federation.parameters, words)
+        links = self.federation.links(self._context1, 1, self._others)
+        return _uploads(self._context1, self.federation.parameters, words, links)
 
     def _make_cohort(self) -> Cohort:
         federation = self.federation
@@ -150,16 +170,12 @@ class ClientUnderTest:
         )
 
     def _delivery(self, other: int) -> Delivered:
-        kind, sealer = suite(self.federation.parameters.suite), HpkeSealer()
-        me, seeds, context1 = self.federation.adverts[1], self.federation.seeds, self._context1
-        own = keys.contribution(seeds[other].mask, context1, other, 1)
-        shares = bytes(2 * shamir.SHARE_BYTES)
-        channel, mask = kind.public_key(me.channel_key), kind.public_key(me.mask_key)
-        return Delivered(
-            other,
-            sealer.seal(mask, own, keys.contribution_info(context1, other, 1)),
-            sealer.seal(channel, shares, keys.shares_info(context1, other, 1)),
-        )
+        federation, context1 = self.federation, self._context1
+        to = federation.key_pairs[1].public
+        agreed = federation.key_pairs[other].agree(to) if to.suite.agrees else b""
+        (edge,) = federation.edges(context1, other, [1])
+        plaintext, info = edge + bytes(2 * shamir.SHARE_BYTES), keys.shares_info(context1, other, 1)
+        return Delivered(other, seal_between(agreed, to, plaintext, info, HpkeSealer()))
 
 
 class ServerUnderTest:
@@ -174,7 +190,7 @@ class ServerUnderTest:
         server, context0 = self._new_server(), self.federation.session.context
         server.handle(Begin(APPLICATION))
         adverts = {
-            u: encode(Advert(context0, own.nonce, own.channel_key, own.mask_key))
+            u: encode(Advert(context0, own.nonce, own.channel_key, own.signature))
             for u, own in self.federation.adverts.items()
         }
         self.seconds["advertise"], cohorts = _stage(server, adverts.items())
@@ -206,11 +222,15 @@ class ServerUnderTest:
     def _uploads(self, survivors: list[int]) -> Iterator[tuple[int, bytes]]:
         """Client u adds u everywhere. The masks that are left in the sum are in the first."""
         parameters = self.federation.parameters
+        last = survivors[-1]
+        gone = [v for v in self.federation.seeds if v > last]  # those who stay have no links here
         for u in survivors:
             words = _with_canary(np.full(parameters.length, u, np.uint32), parameters)
             if u == survivors[0]:
                 self._add_all_masks(words, survivors)
-            for message in _uploads(self.context1, parameters, words):
+            links = [bytes(DIGEST_BYTES)] * (last - u)
+            links += self.federation.links(self.context1, u, gone)
+            for message in _uploads(self.context1, parameters, words, links):
                 yield u, message
 
     def _new_server(self) -> Server:
@@ -228,23 +248,24 @@ class ServerUnderTest:
         return dict(zip(points, shamir.deal([own.mask, own.own], points, t, coins), strict=True))
 
     def _posted(self, u: int) -> Shares:
-        kind = suite(self.federation.parameters.suite)
-        contribution, shares = kind.sealed_bytes(32), kind.sealed_bytes(2 * shamir.SHARE_BYTES)
-        prints = {
-            v: [
-                keys.fingerprint(name, share, self.context1, u, v)
-                for name, share in zip(("mask", "self"), both, strict=True)
-            ]
-            for v, both in self.shares[u].items()
-        }
+        own, context1 = self.federation.seeds[u], self.context1
+        mask, self_ = (self._fingerprints(kind, u, at) for at, kind in enumerate(("mask", "self")))
+        others = [v for v in self.shares[u] if v != u]
         return Shares(
-            self.context1,
-            keys.commitment(self.federation.seeds[u].own, self.context1, u),
-            prints[u][1],
-            tuple(
-                Posted(v, bytes(contribution), bytes(shares), *prints[v]) for v in prints if v != u
-            ),
+            context1,
+            keys.commitment("mask", own.mask, context1, u),
+            keys.commitment("self", own.own, context1, u),
+            self_[u],
+            b"".join(mask[v] for v in others),
+            b"".join(self_[v] for v in others),
+            (bytes(self.federation.parameters.sealed_bytes),) * len(others),
         )
+
+    def _fingerprints(self, kind: str, u: int, at: int) -> dict[int, bytes]:
+        """Of the shares of one kind, which is at this place, by holder."""
+        held = [(v, both[at]) for v, both in self.shares[u].items()]
+        found = keys.fingerprints(kind, self.context1, u, held)
+        return {v: each for (v, _), each in zip(held, found, strict=True)}
 
     def _add_all_masks(self, words: Vector, survivors: list[int]) -> None:
         """Every mask that is still in the sum of these survivors, into one upload."""
@@ -252,20 +273,16 @@ class ServerUnderTest:
         gone = seeds.keys() - set(survivors)
         pairs = [(u, v) for u in survivors for v in gone]
         streams = [keys.own_stream(seeds[u].own, context1, u) for u in survivors]
-        streams += [_pair_stream(seeds, context1, u, v) for u, v in pairs]
+        streams += self.federation.pair_streams(context1, pairs)
         signs = [1] * len(survivors) + [keys.pair_sign(u, v) for u, v in pairs]
         prg.add_masks(words, streams, signs)
 
     def _answer(self, u: int, survivors: list[int]) -> UnmaskAnswer:
-        seeds, context1 = self.federation.seeds, self.context1
-        gone = sorted(seeds.keys() - set(survivors))
+        gone = sorted(self.federation.seeds.keys() - set(survivors))
         return UnmaskAnswer(
-            context1,
-            tuple(SelfShare(v, self.shares[v][u][1]) for v in survivors),
-            tuple(
-                MaskShare(v, self.shares[v][u][0], keys.contribution(seeds[u].mask, context1, u, v))
-                for v in gone
-            ),
+            self.context1,
+            b"".join(self.shares[v][u][1] for v in survivors),
+            b"".join(self.shares[v][u][0] for v in gone),
         )
 
 
@@ -305,20 +322,15 @@ def _with_canary(values: NDArray[np.unsignedinteger], parameters: MaskingParamet
     return words
 
 
-def _uploads(context1: bytes, parameters: MaskingParameters, words: Vector) -> list[bytes]:
-    """The masked words, 32 bits each, as the messages that carry them."""
+def _uploads(
+    context1: bytes, parameters: MaskingParameters, words: Vector, links: Sequence[bytes]
+) -> list[bytes]:
+    """The masked words, 32 bits each, as the messages that carry them; links in the last."""
+    pieces, joined = parameters.pieces, b"".join(links)
     return [
-        encode(Upload(context1, index, words[piece].tobytes()))
-        for index, piece in enumerate(parameters.pieces)
+        encode(Upload(context1, i, words[at].tobytes(), joined if at is pieces[-1] else b""))
+        for i, at in enumerate(pieces)
     ]
-
-
-def _pair_stream(
-    seeds: Mapping[int, Seeds], context1: bytes, one: int, other: int
-) -> prg.StreamKey:
-    of_one = keys.contribution(seeds[one].mask, context1, one, other)
-    of_other = keys.contribution(seeds[other].mask, context1, other, one)
-    return keys.pair_stream(keys.pair_seed(context1, one, of_one, other, of_other), context1)
 
 
 def _stage(

@@ -21,7 +21,7 @@ from `Machine.rows()`.
 """
 
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -32,6 +32,7 @@ from protocols import snapshot
 from protocols.session import SERVER as SERVER  # noqa: PLC0414 - one place to import from
 from protocols.session import Parameters as Parameters  # noqa: PLC0414 - one place to import from
 from protocols.session import Session as Session  # noqa: PLC0414 - one place to import from
+from protocols.snapshot import Dump
 from secagg.codec import Bytes32, Value, decode, encode
 from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
@@ -306,11 +307,20 @@ class Machine:
 
     def snapshot(self) -> bytes:
         """The state as bytes, secrets included: for this party's own store only."""
+        return snapshot.encode(self.state)
+
+    def dump(self) -> Dump:
+        """The same for a store that takes long vectors apart and at once; see `Dump`."""
         return snapshot.dump(self.state)
 
-    def restore(self, stored: bytes) -> None:
-        """Take up a state that this party's own store kept. Or LocalError."""
-        state: State = snapshot.load(stored, self.states, self.role)
+    def restore(
+        self, stored: bytes, vectors: Sequence[bytes | bytearray | memoryview] = ()
+    ) -> None:
+        """Take up a state that this party's own store kept, as a `snapshot` or as a `dump`.
+
+        Raises LocalError for anything else.
+        """
+        state: State = snapshot.load(stored, self.states, self.role, vectors)
         if not self.fits(state):
             raise LocalError(f"a stored state of a {self.role} with other parameters")
         self.state = state

@@ -28,10 +28,16 @@ class Claim(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a journal keeps of a session: the last state, and what was sent from it."""
+    """What a journal keeps of a session: the last state, and what was sent from it.
+
+    `snapshot` and `vectors` are the two parts of a `protocols.snapshot.Dump`. What is given to
+    a journal is a view of memory that the party goes on to work in: it copies or writes it
+    before it returns. What a journal gives back is the receiver's.
+    """
 
     snapshot: bytes
     outbox: tuple[Envelope, ...]
+    vectors: tuple[bytes | bytearray | memoryview, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Stored with {len(self.outbox)} envelopes>"
@@ -48,7 +54,7 @@ class Journal(Protocol):
         """
         ...
 
-    def close(self, session: bytes, party: int, snapshot: bytes) -> None:
+    def close(self, session: bytes, party: int, last: Stored) -> None:
         """Replace the stored state by a terminal one, for good: the session is spent."""
         ...
 
@@ -69,16 +75,17 @@ class MemoryJournal:
         if {claim[:3], (*claim[:2], CLOSED)} & self._claims.keys():
             raise already_claimed(claim)
         self._claims[claim[:3]] = claim.digest
-        self._stored[claim.session, claim.party] = stored
+        self._stored[claim.session, claim.party] = _copied(stored)
 
-    def close(self, session: bytes, party: int, snapshot: bytes) -> None:
+    def close(self, session: bytes, party: int, last: Stored) -> None:
         """See `Journal`."""
         self._claims[session, party, CLOSED] = b""
-        self._stored[session, party] = Stored(snapshot, ())
+        self._stored[session, party] = _copied(last)
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `Journal`."""
-        return self._stored.get((session, party))
+        stored = self._stored.get((session, party))
+        return stored and _copied(stored)
 
 
 class Party:
@@ -114,19 +121,23 @@ class Party:
         stored = self._journal.latest(self._session, self.machine.me)
         if stored is None:
             return ()
-        self.machine.restore(stored.snapshot)
+        self.machine.restore(stored.snapshot, stored.vectors)
         return stored.outbox
 
     def _commit(self, stage: str, envelopes: Sequence[Envelope], before: object) -> None:
         claim = Claim(self._session, self.machine.me, stage, _digest(envelopes))
         try:
-            self._journal.commit(claim, Stored(self.machine.snapshot(), tuple(envelopes)))
+            self._journal.commit(claim, self._stored(tuple(envelopes)))
         except BaseException:
             self.machine.state = before  # type: ignore[assignment]
             raise
 
     def _close(self) -> None:
-        self._journal.close(self._session, self.machine.me, self.machine.snapshot())
+        self._journal.close(self._session, self.machine.me, self._stored(()))
+
+    def _stored(self, outbox: tuple[Envelope, ...]) -> Stored:
+        state = self.machine.dump()
+        return Stored(state.head, outbox, state.vectors)
 
 
 def already_claimed(claim: Claim) -> LocalError:
@@ -135,6 +146,10 @@ def already_claimed(claim: Claim) -> LocalError:
         f"party {claim.party} already sent its messages of stage {claim.stage} in this "
         "session, or closed it; resend the stored bytes or sit this round out"
     )
+
+
+def _copied(stored: Stored) -> Stored:
+    return stored._replace(vectors=tuple(bytearray(each) for each in stored.vectors))
 
 
 def _digest(envelopes: Sequence[Envelope]) -> bytes:

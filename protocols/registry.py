@@ -18,7 +18,8 @@ class Entry:
 
     hides: what a server that keeps to the protocol does not learn; needs: what must hold for
     that; serves: what a strategy can get from it, `sum` (anything that is a function of the
-    sum) or `individuals` (medians, clustering, anything that looks at one update).
+    sum) or `individuals` (medians, clustering, anything that looks at one update); inner: the
+    protocol that this one is wrapped around, and takes as an argument.
     """
 
     folder: str
@@ -26,6 +27,7 @@ class Entry:
     hides: Literal["nothing", "individual updates"]
     needs: str
     serves: frozenset[Literal["sum", "individuals"]]
+    inner: str = ""
 
 
 PROTOCOLS: dict[str, Entry] = {
@@ -43,6 +45,38 @@ PROTOCOLS: dict[str, Entry] = {
         needs="a semi-honest server, and two honest clients in every sum",
         serves=frozenset({"sum"}),
     ),
+    "lattice": Entry(
+        "protocols.lattice",
+        "key-additive encryption, opened by masking the short keys",
+        hides="individual updates",
+        needs="a semi-honest server, and two honest clients in every sum",
+        serves=frozenset({"sum"}),
+        inner="masking",
+    ),
+    "committee": Entry(
+        "protocols.committee",
+        "key-additive encryption, opened by a committee: one message a client",
+        hides="individual updates",
+        needs="a semi-honest server, two honest clients in every sum, and fewer decryptors "
+        "that collude than open it",
+        serves=frozenset({"sum"}),
+    ),
+    "ckks": Entry(
+        "protocols.ckks",
+        "homomorphic encryption with TenSEAL's CKKS and a key holder",
+        hides="individual updates",
+        needs="a semi-honest server and a key holder that do not collude, and two honest clients "
+        "in every sum",
+        serves=frozenset({"sum"}),
+    ),
+    "bfv": Entry(
+        "protocols.bfv",
+        "homomorphic encryption with TenSEAL's BFV and a key holder",
+        hides="individual updates",
+        needs="a semi-honest server and a key holder that do not collude, and two honest clients "
+        "in every sum",
+        serves=frozenset({"sum"}),
+    ),
 }
 
 
@@ -55,5 +89,7 @@ def entry(name: str) -> Entry:
 
 def load(name: str) -> Protocol:
     """The protocol called `name`; ParameterError lists what exists."""
-    protocol: Protocol = import_module(entry(name).folder).PROTOCOL
+    line = entry(name)
+    found = import_module(line.folder).PROTOCOL
+    protocol: Protocol = found(load(line.inner)) if line.inner else found
     return protocol

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -143,7 +143,7 @@ class Identity:
         except TypeError:
             is_not = "is protected and needs a" if password is None else "is not protected by a"
             raise DecodeError(f"the private key {is_not} passphrase") from None
-        except (ValueError, UnsupportedAlgorithm):
+        except (ValueError, UnsupportedAlgorithm, InternalError):
             reason = "not a PKCS#8 private key" if password is None else _WRONG_PASSPHRASE
             raise DecodeError(reason) from None
         for kind in SCHEMES.values():

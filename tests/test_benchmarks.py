@@ -6,10 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ckks, flower, machine, masks, page, rounds, scale, sharing, speed, vectors
+from benchmarks import (
+    ckks,
+    flower,
+    he,
+    lattice,
+    machine,
+    masks,
+    page,
+    rounds,
+    scale,
+    sharing,
+    speed,
+    vectors,
+)
 from benchmarks.measure import DifferentResultsError, Line, Row, close, run, same, timed
 from benchmarks.targets import TARGETS, Target, seconds
 
+KINDS, SUITES = ("whole round", "active mode"), ("X25519", "MLKEM768-X25519")
 KEYS = {"name", "params", "ours_s", "limit_s", "peers", "bytes_per_param"}
 
 LINES = {
@@ -28,8 +42,19 @@ LINES = {
     "client": lambda: rounds.client_round(100, 4),
     "recovery": lambda: rounds.recovery(100, 10, 0.3),
     "recovery without dropouts": lambda: rounds.recovery(100, 10, 0.0),
-    "round": lambda: rounds.whole_round(100, 5, 1),
+    "client, X25519": lambda: rounds.client_round(100, 4, rounds.CLASSIC),
+    "round": lambda: rounds.whole_round(100, 5, 1, rounds.HYBRID),
+    "round, X25519": lambda: rounds.whole_round(100, 5, 1, rounds.CLASSIC),
+    "active round": lambda: rounds.active_round(100, 5, 1, rounds.HYBRID),
+    "active round, X25519": lambda: rounds.active_round(100, 5, 1, rounds.CLASSIC),
     "ckks": lambda: ckks.sums(5000, 3),
+    "ckks client": lambda: he.client_upload("ckks", 5000, 3),
+    "transform": lambda: lattice.transform(1024),
+    "noise": lambda: lattice.noise(1000),
+    "lattice": lambda: lattice.encryption(5000),
+    "lattice server": lambda: lattice.server_addition(5000),
+    "committee": lambda: lattice.one_message(100, 3),
+    "lattice recovery": lambda: lattice.recovery(100, 5, 0.2),
 }
 
 
@@ -54,7 +79,7 @@ def test_lines_with_processes_and_training() -> None:
 
 @pytest.mark.skipif(not flower.available(), reason="flwr is not installed")
 def test_flower_sums_the_same() -> None:
-    assert "Flower SecAgg+" in rounds.whole_round(50, 5, 1).peers
+    assert "Flower SecAgg+" in rounds.whole_round(50, 5, 1, rounds.CLASSIC).peers
 
 
 def test_different_results_are_not_timed() -> None:
@@ -104,7 +129,8 @@ def test_the_plan_names_the_lines_it_makes() -> None:
     for each in full[:2]:
         assert each.make().name == each.name
     assert speed.skipped(full, "full") == []
-    assert "whole round, 30 clients" in speed.skipped(quick, "quick")
+    left_out = speed.skipped(quick, "quick")
+    assert {f"{kind}, 30 clients, {suite}" for kind in KINDS for suite in SUITES} <= set(left_out)
 
 
 def test_a_target_says_whether_it_is_met() -> None:

@@ -18,7 +18,7 @@ from secagg.seal import Sealer
 from secagg.signing import Identity
 
 
-def client(
+def new_client(
     session: Session, me: int, source: RandomSource, sealer: Sealer, signer: Identity | None = None
 ) -> Machine:
     """The client for the session's adversary. LocalError: active mode without an identity."""
@@ -29,7 +29,7 @@ def client(
     return ActiveClient(session, me, source, sealer, signer)
 
 
-def server(session: Session, source: RandomSource) -> Machine:
+def new_server(session: Session, source: RandomSource) -> Machine:
     """The server for the session's adversary."""
     return ActiveServer(session, source) if _active(session) else Server(session, source)
 
@@ -42,8 +42,8 @@ PROTOCOL = Protocol(
     name="masking",
     parameters=MaskingParameters,
     configure=configure,
-    client=client,
-    server=server,
+    client=new_client,
+    server=new_server,
 )
 
 __all__ = [
@@ -53,8 +53,8 @@ __all__ = [
     "Client",
     "MaskingParameters",
     "Server",
-    "client",
     "configure",
-    "server",
+    "new_client",
+    "new_server",
     "sparse",
 ]

@@ -119,11 +119,6 @@ class MaskingParameters(Parameters, frozen=True):
                 f"threshold {t} of {n} clients with {c} corrupt ones lets a server confirm two "
                 f"different sums; take at least {(n + c) // 2 + 1}"
             )
-        if t < c + 2:
-            raise ParameterError(
-                f"threshold {t} with {c} corrupt clients may leave a single honest client in a "
-                "sum; raise it or lower corrupt"
-            )
 
     def _check_graph(self) -> None:
         n, t = self.clients, self.threshold

@@ -93,11 +93,12 @@ class Round:
         self.session = session_with(self.parameters, self.number, self.scheme)
         self.source = SeededSource(self.seed + self.number.to_bytes(4, "big"))
         self.journal = MemoryJournal()
-        self.server = masking.server(self.session, self.source)
+        self.server = masking.new_server(self.session, self.source)
         self.everyone = tuple(range(1, self.parameters.clients + 1))
         self.clients = {u: self.party(u) for u in self.everyone}
         bits, length = self.parameters.modulus_bits, self.parameters.length
-        self.inputs = {u: one_hot(u, length, bits) for u in self.everyone}
+        short = length < len(self.everyone)
+        self.inputs = {u: one_hot(1 if short else u, length, bits) for u in self.everyone}
         self.replies: dict[int, list[Any]] = {u: [] for u in self.everyone}
 
     @property
@@ -112,7 +113,7 @@ class Round:
     def party(self, u: int) -> Party:
         """A new machine for client u, over the same journal: what a restart begins with."""
         signer = identity(u, self.scheme) if self.parameters.active else None
-        made = masking.client(self.session, u, self.source, HpkeSealer(), signer)
+        made = masking.new_client(self.session, u, self.source, HpkeSealer(), signer)
         return Party(made, self.journal)
 
     def restart(self, u: int) -> tuple[Envelope, ...]:
@@ -213,15 +214,13 @@ def sealed_for(u: int, v: int, shares: Shares, everyone: Collection[int]) -> byt
     return shares.sealed[sorted(set(everyone) - {v}).index(u)]
 
 
-def forged(
-    played: Round, u: int, v: int, pair: KeyPair, *, info: bytes | None = None, length: int = 0
-) -> Delivered:
+def forged(played: Round, u: int, v: int, pair: KeyPair, *, info: bytes | None = None) -> Delivered:
     """What whoever holds `pair` seals for u in the name of v, under u's own context1."""
     state, own = played.machine(u).state, played.session.parameters.suite
     key = suite(own).public_key(_channel_key(played, u))
     agreed = pair.agree(key)
     what = keys.shares_info(state.context, v, u) if info is None else info
-    plaintext = bytes(length or DIGEST_BYTES + 2 * SHARE_BYTES)
+    plaintext = bytes(DIGEST_BYTES) + b"\1" * SHARE_BYTES + b"\2" * SHARE_BYTES
     return Delivered(v, seal_between(agreed, key, plaintext, what, HpkeSealer()))
 
 
@@ -291,9 +290,11 @@ def holds_none(party: Party, secrets: Collection[bytes]) -> None:
     assert not any(secret in held or secret in kept for secret in secrets)
 
 
-def aborts(played: Round, u: int, body: Message | bytes, reason: str) -> ProtocolAborted:
-    """Client u takes no further part: the rule is named, the server is blamed, nothing leaves,
-    and no secret is left, nor comes back with a restart.
+def aborts(
+    played: Round, u: int, body: Message | bytes, reason: str, blame: int = SERVER
+) -> ProtocolAborted:
+    """Client u takes no further part: the rule and who broke it are named, nothing leaves, and
+    no secret is left, nor comes back with a restart.
     """
     party = played.clients[u]
     before = party.machine.state
@@ -303,7 +304,7 @@ def aborts(played: Round, u: int, body: Message | bytes, reason: str) -> Protoco
         played.tell(u, body)
     error = caught.value
     assert reason in error.reason, error.reason
-    assert error.blame == (SERVER,)
+    assert error.blame == (blame,)
     assert error.stage == before.stage
     assert isinstance(party.machine.state, Aborted)
     holds_none(party, secrets_of(before))

@@ -52,7 +52,7 @@ def key_holder(parameters: Parameters, present: Collection[int], faults: Script)
     return Expected(tuple(sorted(uploaded)), dropped)
 
 
-def masking(  # noqa: C901 - the protocol in one view
+def masking(  # noqa: C901, PLR0912 - the protocol in one view
     parameters: MaskingParameters, present: Collection[int], faults: Script, graph: Graph
 ) -> Expected:
     """Bonawitz et al. CCS 2017 and Bell et al. CCS 2020, followed set by set."""
@@ -86,8 +86,8 @@ def masking(  # noqa: C901 - the protocol in one view
     if parameters.active:
         asked = arrive(u3, "consistency")
         sets.append(asked)
-        if len(asked) < t:
-            return _too_few("consistency", asked, "confirmed the survivors", t)
+        if len(asked) < floor:
+            return _too_few("consistency", asked, "confirmed the survivors", floor)
     u4 = arrive(asked, "unmask")
     if len(u4) < t:
         return _too_few("unmask", u4, "answered the unmask request", t)

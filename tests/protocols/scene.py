@@ -88,9 +88,10 @@ class Scene:
         signers = signers_of(n, schemes)
         members = roster_of(n, schemes) if schemes else None
         self.session: Session = session_of(masking.PROTOCOL, parameters, self.number, members)
-        self.server = masking.server(self.session, source)
+        self.server = masking.new_server(self.session, source)
         self.clients = {
-            u: masking.client(self.session, u, source, sealer, signers.get(u)) for u in range(1, n)
+            u: masking.new_client(self.session, u, source, sealer, signers.get(u))
+            for u in range(1, n)
         }
         self.sharers = tuple(self.clients)[: max(len(self.uploaders), most) + 1]
         self.bits = parameters.modulus_bits
@@ -117,6 +118,7 @@ class Scene:
         """The whole session; whoever iterates may look at, and try, each stop."""
         self.server.handle(Begin(self.application))
         sent = {u: self._send(u, "advert", Join()) for u in self.clients}
+        self.adverts = {u: client.state.advert for u, client in self.clients.items()}
         for client in self.clients.values():
             client.handle(Begin(self.application))
         yield from self._arrive("advert", sent)
@@ -173,6 +175,8 @@ class Scene:
             for u in takers
             if u in requests
         }
+        if name == "cohort" and 1 in self._replies:
+            self.sent_by_1 = decode(self._replies[1][0].data, self.server.receivable)
 
     def _answers(self, name: str, reply: str, takers: tuple[int, ...]) -> Iterator[Stop]:
         yield from self._requests(name, takers)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from hypothesis import settings
@@ -100,6 +100,12 @@ def tight(clients: int, length: int, bits: int) -> Parameters:
     return chosen
 
 
+def cautious(clients: int, length: int, bits: int) -> Parameters:
+    """Active mode, and more clients in a sum than a secret needs shares."""
+    options = {"adversary": "active", "suite": "X25519"}
+    return load("masking").configure(clients, length, bits, floor=max(clients - 1, 2), **options)
+
+
 def k_regular(suite: str) -> Callable[[int, int, int], Parameters]:
     """A sparse graph, on which two fifths of the clients may drop."""
     return lambda n, length, bits: sparse(n, length, bits, corrupt=0.0, dropout=0.4, suite=suite)
@@ -152,12 +158,19 @@ VARIANTS = (
         masking_with(suite="X25519", adversary="active"),
         schemes=(ED25519,),
     ),
+    Variant("masking, active cautious", load("masking"), cautious, (4, 6), schemes=(ED25519,)),
     Variant(
         "masking, active hybrid",
         load("masking"),
         masking_with(suite="MLKEM768-X25519", adversary="active"),
         (2, 4),
         schemes=(ML_DSA_65, ED25519),
+    ),
+    Variant(
+        "lattice, active",
+        load("lattice"),
+        partial(load("lattice").configure, suite="X25519", adversary="active"),
+        schemes=(ED25519,),
     ),
     Variant("trivial", trivial.PROTOCOL, trivial.configure),
 )

@@ -100,7 +100,7 @@ def made(me: int = 1, signer: int | None = 1, members: bool = True) -> Any:
         "masking", parameters, bytes(32), roster.digest(), roster if members else None
     )
     key = None if signer is None else identity(signer)
-    return masking.client(session, me, SeededSource(b""), HpkeSealer(), key)
+    return masking.new_client(session, me, SeededSource(b""), HpkeSealer(), key)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_client_without_its_place_in_the_roster_is_not_made(options: Any, reas
 def test_a_server_needs_the_roster_too() -> None:
     session = Session("masking", active(), bytes(32), roster_of(N).digest())
     with pytest.raises(LocalError, match="active mode needs the roster"):
-        masking.server(session, SeededSource(b""))
+        masking.new_server(session, SeededSource(b""))
 
 
 def test_a_roster_of_another_size_or_digest_is_refused() -> None:

@@ -331,3 +331,23 @@ def test_the_secrets_of_one_stage_are_gone_in_the_next() -> None:
     uploaded = secrets_of(played.machine(1).state)
     assert bound <= shared
     holds_none(played.clients[1], (bound | shared) - uploaded)
+
+
+# --- only the server speaks for the server --------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", [1, 2, 5, 6, 2**31])
+def test_what_the_server_should_say_is_not_taken_from_anybody_else(sender: int) -> None:
+    """Word for word right, and from the wrong channel: whoever sent it is blamed, and no more."""
+    played = Round()
+    cohorts = played.cohorts()
+    why = "only the server sends this"
+    assert ignores(played, VICTIM, cohorts[1], why, sender).peer == sender
+    inboxes = played.inboxes(cohorts)
+    assert ignores(played, VICTIM, inboxes[1], why, sender).peer == sender
+    told = played.survivor_sets(inboxes)[1]
+    assert ignores(played, VICTIM, told, why, sender).peer == sender
+    played.tell(VICTIM, told)
+    proof = proof_by(played, told, (1, 2, 3, 5))
+    assert ignores(played, VICTIM, proof, why, sender).peer == sender
+    assert len(played.tell(VICTIM, proof)) == 1

@@ -424,5 +424,5 @@ def test_a_protocol_is_added_with_one_folder_and_one_line(monkeypatch) -> None:
 
 def test_an_unknown_protocol_is_refused_with_what_exists() -> None:
     for ask in (registry.entry, registry.load):
-        with pytest.raises(ParameterError, match="choose one of .*masking, plain"):
+        with pytest.raises(ParameterError, match=r"choose one of .*masking, plain"):
             ask("secagg++")

@@ -1,27 +1,34 @@
 """Clients that lie in `masking`: found, named, and never a wrong sum.
 
-What DESIGN promises a semi-honest protocol: a bad share or contribution is left out and named
-while enough remain; a dealer whose secrets are not what it published, or a mask that was not
-agreed, is an abort. A client that lies about its own input is out of scope, and not here.
+A bad share is left out and named while enough remain; a dealer whose seeds are not those that
+it committed to, a link that opens another mask, or a mask that was not agreed, is an abort. A
+client that lies about its own input is out of scope, and not here.
 """
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable
 from itertools import product
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 from protocols.base import SERVER, Aborted, BadAnswer, Received
-from protocols.masking import Client, configure
-from protocols.masking import client as client_module
+from protocols.masking import Client, configure, keys
+from protocols.masking.client import BaseClient
 from secagg import shamir
+from secagg.codec import encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.rng import SeededSource
 from secagg.seal import HpkeSealer
+from secagg.shamir import SHARE_BYTES
 from tests.protocols.scene import LENGTH, N, Scene
+
+CLIENT = sys.modules[BaseClient.__module__]
+SUITES = pytest.mark.parametrize("suite", ["X25519", "MLKEM768-X25519"])
 
 
 def aborted(scene: Scene, reason: str, *blame: int) -> ProtocolAborted:
@@ -51,35 +58,28 @@ def flipped(share: bytes, at: int = 0) -> bytes:
     return share[:at] + bytes([share[at] ^ 1]) + share[at + 1 :]
 
 
-def wrong_self_share(of: int) -> Callable:
-    """Returns another share of `of`'s self-mask seed than it was given."""
+def wrong_self_share(of: int, at: int = 0) -> Callable:
+    """Returns another share of the seed of survivor `of`, 1, 2 or 3, than it was given."""
 
     def change(answer):
-        lie = [replace(s, share=flipped(s.share)) if s.of == of else s for s in answer.survivors]
-        return replace(answer, survivors=tuple(lie))
+        lie = flipped(answer.self_shares, SHARE_BYTES * (of - 1) + at)
+        return replace(answer, self_shares=lie)
 
     return change
 
 
 def wrong_mask_share(answer):
-    (gone,) = answer.dropped
-    return replace(answer, dropped=(replace(gone, share=flipped(gone.share, 20)),))
-
-
-def wrong_contribution(answer):
-    (gone,) = answer.dropped
-    return replace(answer, dropped=(replace(gone, contribution=flipped(gone.contribution)),))
+    return replace(answer, mask_shares=flipped(answer.mask_shares, 20))
 
 
 def everything_wrong(answer):
-    return wrong_contribution(wrong_mask_share(wrong_self_share(2)(answer)))
+    return wrong_mask_share(wrong_self_share(2)(answer))
 
 
 def exchanged_self_shares(answer):
-    """Each share under another dealer's name."""
-    one, other, *rest = answer.survivors
-    lie = (replace(one, share=other.share), replace(other, share=one.share), *rest)
-    return replace(answer, survivors=lie)
+    """Each share in another dealer's place."""
+    one, other, rest = (answer.self_shares[at : at + SHARE_BYTES] for at in (0, 36, 72))
+    return replace(answer, self_shares=other + one + rest)
 
 
 # --- shares that do not match their fingerprints ------------------------------------------
@@ -104,8 +104,17 @@ def test_shares_under_each_others_name_are_left_out_and_named() -> None:
 
 def test_all_that_one_holder_says_may_be_wrong() -> None:
     tamper = {(1, "answer"): everything_wrong}
-    bad = [(2, 1, "self share"), (4, 1, "mask share"), (4, 1, "contribution")]
+    bad = [(2, 1, "self share"), (4, 1, "mask share")]
     summed(Scene(threshold=2, tamper=tamper), *bad)
+
+
+def test_a_bad_answer_in_active_mode_is_left_out_and_named_too() -> None:
+    uploaders = (1, 2, 3, 4, 5)
+    tamper = {(3, "answer"): wrong_self_share(2), (5, "answer"): wrong_mask_share}
+    scene = Scene(active=True, uploaders=uploaders, tamper=tamper)
+    summed(scene, (2, 3, "self share"), (6, 5, "mask share"))
+    alone = Scene(active=True, tamper={(3, "answer"): wrong_self_share(2)})
+    aborted(alone, "3 shares of the self-mask seed of client 2 came back, not 4", 2, 3)
 
 
 def test_a_bad_share_of_each_holder_about_another_dealer() -> None:
@@ -139,11 +148,19 @@ def test_a_wrong_fingerprint_names_dealer_and_holder() -> None:
     """The server cannot know which of the two lied: it names both, and does without."""
 
     def lie(shares):
-        first = replace(shares.posted[0], self_fingerprint=bytes(16))
-        return replace(shares, posted=(first, *shares.posted[1:]))
+        return replace(shares, self_fingerprints=bytes(16) + shares.self_fingerprints[16:])
 
     scene = Scene(threshold=2, tamper={(3, "shares"): lie})
     summed(scene, (3, 1, "self share"))
+
+
+def test_wrong_fingerprints_of_the_dropped_client_name_it_with_each_holder() -> None:
+    def lie(shares):
+        return replace(shares, mask_fingerprints=bytes(32) + shares.mask_fingerprints[32:])
+
+    scene = Scene(threshold=2, tamper={(4, "shares"): lie})
+    why = "1 shares of the mask seed of client 4 came back, not 2"
+    aborted(scene, why, 1, 2, 4)
 
 
 def test_a_wrong_fingerprint_of_the_own_share() -> None:
@@ -153,18 +170,51 @@ def test_a_wrong_fingerprint_of_the_own_share() -> None:
     summed(Scene(threshold=2, tamper={(3, "shares"): lie}), (3, 3, "self share"))
 
 
-# --- contributions -----------------------------------------------------------------------
+# --- links -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("liars", [(1,), (2,), (3,), (1, 2), (1, 3), (1, 2, 3)])
-@pytest.mark.parametrize("suite", ["X25519", "MLKEM768-X25519"])
-def test_a_lying_contribution_is_corrected_from_what_was_sealed(liars, suite) -> None:
-    tamper = {(u, "answer"): wrong_contribution for u in liars}
-    scene = Scene(suite=suite, tamper=tamper)
-    summed(scene, *((4, u, "contribution") for u in liars))
+def wrong_link(at: int) -> Callable:
+    """Publishes another e_uv ⊕ e_vu for the neighbour at this place above it."""
+    return lambda upload: replace(upload, links=flipped(upload.links, 32 * at + 7))
 
 
-def test_a_survivor_that_does_not_answer_has_its_contribution_opened() -> None:
+@pytest.mark.parametrize("dropped", [1, 2, 3, 4])
+@SUITES
+def test_whoever_drops_the_pairs_with_it_are_opened(dropped: int, suite: str) -> None:
+    """From its own seed where its number is the lower, and through the link where it is not."""
+    stayed = tuple(u for u in (1, 2, 3, 4) if u != dropped)
+    summed(Scene(suite=suite, uploaders=stayed))
+
+
+@pytest.mark.parametrize("dropped", [(1, 2), (1, 4), (2, 3), (2, 4), (3, 4)])
+def test_pairs_of_two_that_drop_are_in_no_upload(dropped: tuple[int, int]) -> None:
+    parameters = configure(N, LENGTH, 7, threshold=3, floor=3, suite="X25519")
+    stayed = tuple(u for u in (1, 2, 3, 4, 5) if u not in dropped)
+    scene = Scene(parameters=parameters, uploaders=stayed)
+    scene.sharers = (1, 2, 3, 4, 5)
+    summed(scene)
+
+
+@pytest.mark.parametrize("liar", [1, 2, 3])
+@SUITES
+def test_a_lying_link_is_an_abort_where_it_is_needed(liar: int, suite: str) -> None:
+    """Nobody can be blamed: what was sealed says who lied, and only the two ends can read it."""
+    scene = Scene(suite=suite, tamper={(liar, "upload"): wrong_link(3 - liar)})
+    aborted(scene, "the masks do not cancel: the canary of the sum is wrong")
+
+
+@pytest.mark.parametrize(("liar", "at"), [(1, 0), (1, 1), (2, 0)])
+def test_a_lying_link_between_two_that_stay_is_not_needed(liar: int, at: int) -> None:
+    summed(Scene(tamper={(liar, "upload"): wrong_link(at)}))
+
+
+def test_a_link_to_a_client_that_dropped_below_is_derived_and_not_asked_for() -> None:
+    """Client 1 drops: e of the pair is its own, whatever the others published."""
+    lies = {(u, "upload"): wrong_link(0) for u in (2, 3)}
+    summed(Scene(uploaders=(2, 3, 4), tamper=lies))
+
+
+def test_a_survivor_that_does_not_answer_has_its_pairs_opened() -> None:
     scene = Scene(threshold=2, answerers=(1, 2))
     scene.run()
     scene.check()
@@ -172,18 +222,18 @@ def test_a_survivor_that_does_not_answer_has_its_contribution_opened() -> None:
     assert scene.server.result.dropped[3] == "unmask"
 
 
-def test_a_lie_beside_a_missing_answer() -> None:
-    tamper = {(1, "answer"): wrong_contribution}
-    scene = Scene(threshold=2, answerers=(1, 2), tamper=tamper)
-    summed(scene, (4, 1, "contribution"))
+@SUITES
+def test_what_was_sealed_is_not_needed_to_open_a_pair(suite: str) -> None:
+    """The dropped client never opened its inbox, and all of it was junk."""
+    tamper = {(u, "shares"): garbage_for_4 for u in (1, 2, 3)}
+    summed(Credulous(suite=suite, tamper=tamper))
 
 
 def garbage_for_4(shares):
-    posted = [
-        replace(p, contribution=bytes(len(p.contribution))) if p.to == 4 else p
-        for p in shares.posted
-    ]
-    return replace(shares, posted=tuple(posted))
+    """Of the neighbours of 1, 2 and 3, client 4 is the third."""
+    return replace(
+        shares, sealed=(*shares.sealed[:2], bytes(len(shares.sealed[2])), shares.sealed[3])
+    )
 
 
 class Credulous(Scene):
@@ -193,33 +243,38 @@ class Credulous(Scene):
         yield from super()._requests(name, tuple(u for u in takers if (u, name) != (4, "inbox")))
 
 
-def test_a_contribution_that_was_never_sealed_aborts_when_it_is_needed() -> None:
-    scene = Credulous(threshold=2, answerers=(2, 3), tamper={(1, "shares"): garbage_for_4})
-    aborted(scene, "what client 1 sealed for client 4 does not open", 1)
-
-
-def test_a_contribution_that_was_never_sealed_is_not_needed_when_its_owner_answers() -> None:
-    summed(Credulous(threshold=2, tamper={(1, "shares"): garbage_for_4}))
-
-
-def test_a_lie_about_a_contribution_that_was_never_sealed_aborts() -> None:
-    tamper = {(1, "shares"): garbage_for_4, (1, "answer"): wrong_contribution}
-    scene = Credulous(threshold=2, tamper=tamper)
-    aborted(scene, "what client 1 sealed for client 4 does not open", 1)
-
-
 # --- dealers -----------------------------------------------------------------------------
 
 
-def test_a_commitment_that_is_not_that_of_the_seed_blames_the_dealer() -> None:
-    tamper = {(2, "shares"): lambda shares: replace(shares, commitment=bytes(32))}
-    scene = Scene(tamper=tamper)
-    aborted(scene, "the self-mask seed of client 2 is not its commitment's", 2)
+def other_commitment(name: str) -> Callable:
+    return lambda shares: replace(shares, **{name: bytes(32)})
 
 
-def test_the_commitment_of_a_dropped_client_is_not_needed() -> None:
-    tamper = {(4, "shares"): lambda shares: replace(shares, commitment=bytes(32))}
-    summed(Scene(tamper=tamper))
+@pytest.mark.parametrize(
+    ("dealer", "name", "seed"),
+    [(2, "self_commitment", "self-mask"), (4, "mask_commitment", "mask")],
+)
+@SUITES
+def test_a_commitment_that_is_not_that_of_the_seed_blames_the_dealer(
+    dealer: int, name: str, seed: str, suite: str
+) -> None:
+    scene = Scene(suite=suite, tamper={(dealer, "shares"): other_commitment(name)})
+    aborted(scene, f"the {seed} seed of client {dealer} is not its commitment's", dealer)
+
+
+@pytest.mark.parametrize(("dealer", "name"), [(4, "self_commitment"), (2, "mask_commitment")])
+def test_the_commitment_of_the_other_seed_is_not_needed(dealer: int, name: str) -> None:
+    """Of nobody are both seeds known."""
+    summed(Scene(tamper={(dealer, "shares"): other_commitment(name)}))
+
+
+def test_the_commitments_exchanged_are_those_of_no_seed() -> None:
+    def lie(shares):
+        one, other = shares.mask_commitment, shares.self_commitment
+        return replace(shares, mask_commitment=other, self_commitment=one)
+
+    aborted(Scene(tamper={(2, "shares"): lie}), "the self-mask seed of client 2", 2)
+    aborted(Scene(tamper={(4, "shares"): lie}), "the mask seed of client 4", 4)
 
 
 def dishonest_dealer(monkeypatch: pytest.MonkeyPatch, party: int, deal: Callable) -> None:
@@ -229,7 +284,7 @@ def dishonest_dealer(monkeypatch: pytest.MonkeyPatch, party: int, deal: Callable
     def share(machine, state, cohort, sender):
         with pytest.MonkeyPatch.context() as patch:
             if machine.me == party:
-                patch.setattr(client_module.shamir, "deal", deal)
+                patch.setattr(shamir, "deal", deal)
             return honest(machine, state, cohort, sender)
 
     table = dict(Client.table)
@@ -264,7 +319,7 @@ def unrelated(secrets, points, threshold, coins):
 @pytest.mark.parametrize(
     ("dealer", "deal", "reason"),
     [
-        (4, other_mask_seed, "the mask seed of client 4 is not that of its public key"),
+        (4, other_mask_seed, "the mask seed of client 4 is not its commitment's"),
         (2, other_own_seed, "the self-mask seed of client 2 is not its commitment's"),
         (2, unrelated, "the self shares that were dealt are not those of a seed"),
         (4, unrelated, "the mask shares that were dealt are not those of a seed"),
@@ -304,17 +359,17 @@ def with_state(scene: Scene, party: int, **fields) -> None:
 
 def wrong_pair_mask(scene: Scene) -> None:
     state = scene.clients[2].state
-    with_state(scene, 2, pair_seeds=(bytes(32), *state.pair_seeds[1:]))
+    with_state(scene, 2, pair_secrets=(bytes(32), *state.pair_secrets[1:]))
 
 
 def wrong_pair_mask_with_the_dropped(scene: Scene) -> None:
     state = scene.clients[2].state
-    with_state(scene, 2, pair_seeds=(*state.pair_seeds[:-1], bytes(32)))
+    with_state(scene, 2, pair_secrets=(*state.pair_secrets[:-1], bytes(32)))
 
 
 def missing_pair_mask(scene: Scene) -> None:
     state = scene.clients[2].state
-    with_state(scene, 2, pair_seeds=state.pair_seeds[1:], peers=state.peers[1:])
+    with_state(scene, 2, pair_secrets=state.pair_secrets[1:], peers=state.peers[1:])
 
 
 def wrong_self_mask(scene: Scene) -> None:
@@ -325,10 +380,39 @@ def wrong_self_mask(scene: Scene) -> None:
     "lie",
     [wrong_pair_mask, wrong_pair_mask_with_the_dropped, wrong_self_mask],
 )
-@pytest.mark.parametrize("suite", ["X25519", "MLKEM768-X25519"])
-def test_a_mask_that_was_not_agreed_is_an_abort_and_no_sum(lie, suite) -> None:
-    scene = Scene(suite=suite, before_upload=lie)
+@pytest.mark.parametrize("active", [False, True])
+@SUITES
+def test_a_mask_that_was_not_agreed_is_an_abort_and_no_sum(lie, suite, active) -> None:
+    scene = Scene(suite=suite, before_upload=lie, active=active)
     aborted(scene, "the masks do not cancel: the canary of the sum is wrong")
+
+
+def lies_about_edges(monkeypatch: pytest.MonkeyPatch, party: int) -> None:
+    """What `party` seals for others is not what follows from the seed that it shares."""
+
+    def edges(mask_seed, context1, sender, to):
+        return keys.edges(bytes(32) if sender == party else mask_seed, context1, sender, to)
+
+    monkeypatch.setattr(CLIENT, "keys", SimpleNamespace(**{**vars(keys), "edges": edges}))
+
+
+@pytest.mark.parametrize("party", [1, 2, 3, 4])
+def test_edges_of_another_seed_are_an_abort_where_they_are_derived_again(
+    monkeypatch, party: int
+) -> None:
+    lies_about_edges(monkeypatch, party)
+    uploaders = tuple(u for u in (1, 2, 3, 4) if u != party)
+    aborted(Scene(uploaders=uploaders), "the masks do not cancel: the canary of the sum is wrong")
+
+
+@pytest.mark.parametrize("party", [1, 2, 3])
+def test_edges_of_another_seed_are_not_derived_again_where_their_owner_stays(
+    monkeypatch, party: int
+) -> None:
+    """Both ends use the same, whatever it is; and a link gives it to who has the other end's."""
+    lies_about_edges(monkeypatch, party)
+    summed(Scene(uploaders=(1, 2, 3)))
+    summed(Scene(uploaders=(1, 2, 3, 4)))
 
 
 @pytest.mark.parametrize("bits", [1, 7, 16, 33, 64])
@@ -395,5 +479,14 @@ def test_a_client_of_another_roster_opens_nothing_of_ours() -> None:
     session = dataclasses.replace(scene.session, roster=b"s" * 32)
     stranger = Client(session, 1, SeededSource(b"scene"), HpkeSealer())
     stranger.restore(scene.clients[1].snapshot())
-    with pytest.raises(PeerError):
-        stranger.handle(Received(SERVER, stop.data))
+    (shares,) = stranger.handle(Received(SERVER, stop.data))
+    context = stranger.state.context
+    inbox = next(stop for stop in scene._rest if stop.name == "inbox")
+    assert inbox.machine.state.context != context
+    with pytest.raises(PeerError, match="Shares of another session"):
+        Scene().until("shares").machine.handle(Received(1, shares.data))
+    with pytest.raises(PeerError, match="of another session"):
+        stranger.handle(Received(SERVER, inbox.data))
+    forged = encode(replace(inbox.message, context=context))
+    with pytest.raises(PeerError, match="the delivery of client 2: a sealed message does not open"):
+        stranger.handle(Received(SERVER, forged))

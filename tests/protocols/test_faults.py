@@ -250,7 +250,7 @@ def test_no_answer_holds_both_shares_of_anyone(mode: str) -> None:
         assert kinds.pop(2) == {"mask"}
         expected = {"mask"} if 1 not in outcome.result.contributors else {"self"}
         assert kinds.pop(1, expected) == expected
-        assert dict(kinds) == dict.fromkeys((3, 4, 5), {"self"})
+        assert dict(kinds) == {u: {"self"} for u in (3, 4, 5)}
 
 
 def test_two_runs_never_share_a_mask() -> None:

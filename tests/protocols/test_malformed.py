@@ -2,7 +2,8 @@
 
 Each case plays an honest session up to one message, hands over something else instead, and
 then goes on: the machine's state must be the same to the byte, and the session must still end
-in the exact sum.
+in the exact sum. In active mode what only a server that lies can have sent is an abort that
+blames it, and nothing secret is left.
 """
 
 from collections.abc import Callable
@@ -17,18 +18,27 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protocols import masking, plain
-from protocols.base import SERVER, Begin, Join, Received
+from protocols.base import SERVER, Begin, Join, Received, RoundClosed
 from protocols.masking import keys
-from protocols.masking.messages import Cohort, Keys, MaskShare, SelfShare
-from secagg.codec import encode
+from protocols.masking.messages import Cohort, Confirmation, Keys, UnmaskAnswer
+from secagg.codec import decode, encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.graph import neighbours_of
 from secagg.merkle import proof, root
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, suite
+from secagg.seal import HpkeSealer, seal_between, suite
 from secagg.shamir import SHARE_BYTES
-from tests.protocols.scene import LENGTH, STOPS, Scene, Stop, messages_of, plain_stop
-from tests.protocols.support import examples, session_of
+from secagg.signing import ED25519, ML_DSA_65
+from tests.protocols.scene import (
+    ACTIVE_STOPS,
+    LENGTH,
+    STOPS,
+    Scene,
+    Stop,
+    messages_of,
+    plain_stop,
+)
+from tests.protocols.support import examples, session_of, signer_of
 
 STAGE = {
     "advert": "advertise",
@@ -36,7 +46,10 @@ STAGE = {
     "shares": "share",
     "inbox": "upload",
     "upload": "upload",
+    "survivors": "consistency",
+    "confirmation": "consistency",
     "request": "unmask",
+    "proof": "unmask",
     "answer": "unmask",
 }
 NAME = {
@@ -45,16 +58,24 @@ NAME = {
     "shares": "Shares",
     "inbox": "Inbox",
     "upload": "Upload",
+    "survivors": "SurvivorSet",
+    "confirmation": "Confirmation",
     "request": "UnmaskRequest",
+    "proof": "UnmaskProof",
     "answer": "UnmaskAnswer",
 }
+TO_CLIENT = ("cohort", "inbox", "survivors", "request", "proof")
+EVERY_STOP = [*((False, name) for name in STOPS), *((True, name) for name in ACTIVE_STOPS)]
+BOTH_MODES = pytest.mark.parametrize(
+    ("active", "name"), EVERY_STOP, ids=lambda v: {True: "active", False: "semi-honest"}.get(v, v)
+)
 ENCODING = "not a valid encoding"
 PRIME25519 = 2**255 - 19
 
 
 @cache
-def honest(number: int = 0, suite_name: str = "X25519") -> dict[str, bytes]:
-    return messages_of(Scene(number=number, suite=suite_name))
+def honest(number: int = 0, *, active: bool = False) -> dict[str, bytes]:
+    return messages_of(Scene(number=number, active=active))
 
 
 def refused(
@@ -77,6 +98,19 @@ def refused(
     assert stop.machine.snapshot() == before
     assert stop.machine.waits_for == waits
     return error
+
+
+def aborted(stop: Stop, body: Any, reason: str) -> None:
+    """Hand `body` over: the client takes no further part, blames the server, and forgets."""
+    stage = stop.machine.state.stage
+    with pytest.raises(ProtocolAborted) as caught:
+        stop.deliver(body)
+    error = caught.value
+    assert reason in error.reason, error.reason
+    assert (error.stage, error.blame) == (stage, (SERVER,))
+    told = ["aborted", stage, error.reason, [SERVER]]
+    assert msgspec.msgpack.decode(stop.machine.snapshot()) == told
+    refused(stop, None, "unexpected")
 
 
 # --- what every message is tried with ----------------------------------------------------
@@ -127,9 +161,9 @@ def _with(data: bytes, at: int, value: object) -> list[Any]:
 
 
 @pytest.mark.parametrize("case", GENERAL)
-@pytest.mark.parametrize("name", STOPS)
-def test_what_is_not_a_message(name: str, case: str) -> None:
-    scene = Scene()
+@BOTH_MODES
+def test_what_is_not_a_message(active: bool, name: str, case: str) -> None:
+    scene = Scene(active=active)
     stop = scene.until(name)
     change, reason = GENERAL[case]
     error = refused(stop, change(stop.data), reason)
@@ -140,77 +174,99 @@ def test_what_is_not_a_message(name: str, case: str) -> None:
     scene.finish()
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_every_proper_prefix(name: str) -> None:
-    scene = Scene()
+@BOTH_MODES
+def test_every_proper_prefix(active: bool, name: str) -> None:
+    scene = Scene(active=active)
     stop = scene.until(name)
     for end in range(len(stop.data)):
         refused(stop, stop.data[:end], ENCODING)
     scene.finish()
 
 
-@pytest.mark.parametrize("other", STOPS)
-@pytest.mark.parametrize("name", STOPS)
-def test_a_message_of_another_stage_or_direction(name: str, other: str) -> None:
-    scene = Scene()
+@BOTH_MODES
+def test_a_message_of_another_stage_direction_or_mode(active: bool, name: str) -> None:
+    scene = Scene(active=active)
     stop = scene.until(name)
-    if other != name:
-        same_direction = (STOPS.index(other) in (1, 3, 5)) == (STOPS.index(name) in (1, 3, 5))
-        reason = f"unexpected {NAME[other]}" if same_direction else "unknown kind of message"
-        refused(stop, honest()[other], reason)
+    for of_active in (False, True):
+        for other, data in honest(active=of_active).items():
+            if other == name:
+                continue
+            known = other in scene.stops and (other in TO_CLIENT) == (name in TO_CLIENT)
+            reason = f"unexpected {NAME[other]}" if known else "unknown kind of message"
+            refused(stop, data, reason)
     scene.finish()
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_the_same_message_of_another_session(name: str) -> None:
-    scene = Scene()
-    error = refused(scene.until(name), honest(number=1)[name], "of another session")
+@BOTH_MODES
+def test_the_same_message_of_another_session(active: bool, name: str) -> None:
+    scene = Scene(active=active)
+    other = honest(number=1, active=active)[name]
+    error = refused(scene.until(name), other, "of another session")
     assert "this session" in error.expected
     scene.finish()
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_the_same_message_once_more(name: str) -> None:
-    scene = Scene()
+@BOTH_MODES
+def test_the_same_message_once_more(active: bool, name: str) -> None:
+    scene = Scene(active=active)
     stop = scene.until(name)
     stop.machine.handle(Received(stop.sender, stop.data))
     again = {
         "advert": "a second advert",
         "shares": "shared its keys twice",
         "upload": "uploaded twice",
+        "confirmation": "confirmed twice",
         "answer": "answered twice",
     }
     refused(stop, None, again.get(name, f"unexpected {NAME[name]}"))
 
 
-STRANGERS = {  # who must not send this, and what is said of it
+STRANGERS = {  # who must not send this, and what is said of it; one more in active mode
     "advert": [(0, "not a member"), (-1, "not a member"), (7, "not a member")],
     "cohort": [(1, "only the server"), (2, "only the server"), (99, "only the server")],
     "shares": [(0, "not in the cohort"), (6, "not in the cohort"), (99, "not in the cohort")],
     "inbox": [(1, "only the server"), (2, "only the server")],
     "upload": [(0, "did not share"), (5, "did not share"), (6, "did not share")],
+    "survivors": [(1, "only the server"), (5, "only the server")],
+    "confirmation": [(-1, "did not upload"), (4, "did not upload"), (5, "did not upload")],
     "request": [(1, "only the server"), (3, "only the server")],
-    "answer": [(0, "did not upload"), (4, "did not upload"), (5, "did not upload")],
+    "proof": [(1, "only the server"), (4, "only the server")],
+    "answer": [(-1, "did not upload"), (4, "did not upload"), (5, "did not upload")],
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "sender", "reason"), [(n, *s) for n in STOPS for s in STRANGERS[n]]
-)
-def test_a_sender_who_has_no_say(name: str, sender: int, reason: str) -> None:
-    scene = Scene()
-    refused(scene.until(name), None, reason, sender=sender)
+@BOTH_MODES
+def test_a_sender_who_has_no_say(active: bool, name: str) -> None:
+    scene = Scene(active=active)
+    stop = scene.until(name)
+    for sender, reason in STRANGERS[name]:
+        shifted = active and name not in TO_CLIENT and 4 <= sender <= 7
+        refused(stop, None, reason, sender=sender + shifted)
     scene.finish()
 
 
-@pytest.mark.parametrize("name", STOPS[1:])
-def test_every_message_replayed_at_every_later_stage(name: str) -> None:
+def test_a_survivor_that_did_not_confirm_is_not_asked() -> None:
+    """Client 1 of active mode uploaded, and its confirmation never came."""
+    scene = Scene(active=True, uploaders=(1, 2, 3, 4, 5))
+    stop = scene.until("confirmation")
+    sent = {e.to for e in stop.machine.handle(RoundClosed())}
+    assert sent == {2, 3, 4, 5}
+    answer = replace(decoded_answer(), context=stop.machine.state.context)
+    refused(stop, encode(answer), "was not asked: it did not upload and confirm")
+
+
+def decoded_answer() -> UnmaskAnswer:
+    return decode(honest(active=True)["answer"], UnmaskAnswer)
+
+
+@pytest.mark.parametrize(("active", "name"), [each for each in EVERY_STOP if each[1] != "advert"])
+def test_every_message_replayed_at_every_later_stage(active: bool, name: str) -> None:
     """To its own recipient, from its own sender: never taken a second time."""
-    scene = Scene()
+    scene = Scene(active=active)
     stop = scene.until(name)
-    seen = honest()
-    for old in STOPS[: STOPS.index(name)]:
-        to_server = old not in ("cohort", "inbox", "request")
+    seen = honest(active=active)
+    for old in scene.stops[: scene.stops.index(name)]:
+        to_server = old not in TO_CLIENT
         machine = scene.server if to_server else scene.clients[1]
         before = machine.snapshot()
         with pytest.raises(PeerError) as caught:
@@ -226,13 +282,17 @@ def test_every_message_replayed_at_every_later_stage(name: str) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """`change` makes the wrong message out of the scene and the right one."""
+    """`change` makes the wrong message out of the scene and the right one.
+
+    signed: what is said of it in active mode, where that is not the reason.
+    """
 
     name: str
     stop: str
     reason: str
     change: Callable[[Scene, Any], Any]
     suite: str = "X25519"
+    signed: str | None = None
 
     def __repr__(self) -> str:
         return f"{self.stop}: {self.name}"
@@ -254,44 +314,41 @@ HYBRID = "MLKEM768-X25519"
 
 
 def advert_of(scene: Scene, party: int) -> Keys:
-    return scene.server.state.adverts[party]
+    return scene.adverts[party]
 
+
+UNSIGNED = "a signature does not verify"
 
 ADVERT = [
-    Case("a short key", "advert", "32 bytes", lambda _s, m: replace(m, mask_key=m.mask_key[:-1])),
-    Case("a long key", "advert", "32 bytes", lambda _s, m: replace(m, mask_key=m.mask_key + b"k")),
-    Case("an empty key", "advert", "32 bytes", lambda _s, m: replace(m, channel_key=b"")),
-    Case("one key twice", "advert", "own", lambda _s, m: replace(m, channel_key=m.mask_key)),
+    Case("a short key", "advert", "32 bytes", lambda _s, m: with_key(m, m.channel_key[:-1])),
+    Case("a long key", "advert", "32 bytes", lambda _s, m: with_key(m, m.channel_key + b"k")),
+    Case("an empty key", "advert", "32 bytes", lambda _s, m: with_key(m, b"")),
     Case("a short nonce", "advert", ENCODING, lambda _s, m: replace(m, nonce=m.nonce[:-1])),
     Case("a long nonce", "advert", ENCODING, lambda _s, m: replace(m, nonce=m.nonce + b"n")),
-    Case(
-        "another's mask key",
-        "advert",
-        "a public key that is not its own",
-        lambda s, m: replace(m, mask_key=advert_of(s, 2).mask_key),
+    *(
+        Case(
+            f"the key of client {u}",
+            "advert",
+            "a public key that is not its own",
+            lambda s, m, u=u: with_key(m, advert_of(s, u).channel_key),
+            signed=UNSIGNED,
+        )
+        for u in (2, 5)
     ),
     Case(
-        "another's mask key for the channel",
+        "a signature where none is asked for",
         "advert",
-        "a public key that is not its own",
-        lambda s, m: replace(m, channel_key=advert_of(s, 3).mask_key),
-    ),
-    Case(
-        "another's two keys",
-        "advert",
-        "a public key that is not its own",
-        lambda s, m: replace(
-            m, mask_key=advert_of(s, 2).mask_key, channel_key=advert_of(s, 2).channel_key
-        ),
+        "a signature in a session without any",
+        lambda _s, m: replace(m, signature=b"s" * 64),
+        signed=UNSIGNED,
     ),
     *(
         Case(
-            f"{field} {why} {i}",
+            f"a key {why} {i}",
             "advert",
             "not a X25519 public key",
-            lambda _s, m, field=field, point=point: replace(m, **{field: little(point)}),
+            lambda _s, m, point=point: with_key(m, little(point)),
         )
-        for field in ("mask_key", "channel_key")
         for why, points in (("of low order", LOW_ORDER), ("not canonical", NOT_CANONICAL))
         for i, point in enumerate(points)
     ),
@@ -299,45 +356,49 @@ ADVERT = [
         "hybrid: ML-KEM coefficients above q",
         "advert",
         "not a MLKEM768-X25519 public key",
-        lambda _s, m: replace(m, mask_key=b"\xff" * 1184 + m.mask_key[1184:]),
+        lambda _s, m: with_key(m, b"\xff" * 1184 + m.channel_key[1184:]),
         HYBRID,
     ),
     Case(
         "hybrid: one ML-KEM coefficient is q",
         "advert",
         "not a MLKEM768-X25519 public key",
-        lambda _s, m: replace(m, mask_key=_with_coefficient(m.mask_key, 3329)),
+        lambda _s, m: with_key(m, _with_coefficient(m.channel_key, 3329)),
         HYBRID,
     ),
     Case(
         "hybrid: an X25519 half of low order",
         "advert",
         "not a MLKEM768-X25519 public key",
-        lambda _s, m: replace(m, channel_key=m.channel_key[:1184] + bytes(32)),
+        lambda _s, m: with_key(m, m.channel_key[:1184] + bytes(32)),
         HYBRID,
     ),
     Case(
         "hybrid: an X25519 half that is not canonical",
         "advert",
         "not a MLKEM768-X25519 public key",
-        lambda _s, m: replace(m, channel_key=m.channel_key[:1184] + little(PRIME25519 + 9)),
+        lambda _s, m: with_key(m, m.channel_key[:1184] + little(PRIME25519 + 9)),
         HYBRID,
     ),
     Case(
         "hybrid: only the X25519 half",
         "advert",
         "1216 bytes",
-        lambda _s, m: replace(m, mask_key=m.mask_key[1184:]),
+        lambda _s, m: with_key(m, m.channel_key[1184:]),
         HYBRID,
     ),
     Case(
         "hybrid: the halves in the other order",
         "advert",
         "public key",
-        lambda _s, m: replace(m, mask_key=b"\xff" * 32 + m.mask_key[:1184]),
+        lambda _s, m: with_key(m, b"\xff" * 32 + m.channel_key[:1184]),
         HYBRID,
     ),
 ]
+
+
+def with_key(message: Any, key: bytes) -> Any:
+    return replace(message, channel_key=key)
 
 
 def _with_coefficient(key: bytes, value: int) -> bytes:
@@ -347,7 +408,7 @@ def _with_coefficient(key: bytes, value: int) -> bytes:
 
 
 def members(scene: Scene) -> list[Keys]:
-    return list(scene.server.state.adverts.values())
+    return list(scene.adverts.values())
 
 
 def republished(cohort: Cohort, leaves: list[Keys], me: int = 1) -> Cohort:
@@ -373,6 +434,7 @@ def altered(scene: Scene, cohort: Cohort, party: int, **fields: Any) -> Cohort:
 NEIGHBOURS = "neighbours that are not other members, in order"
 OWN_ADVERT = "our own advert is not in the published cohort"
 ROOT = "the published root is not that of the cohort"
+OF_CLIENT = "the advert of client {}: a signature does not verify"
 
 COHORT = [
     Case(
@@ -382,14 +444,22 @@ COHORT = [
         lambda _s, m: replace(m, application=bytes(32)),
     ),
     Case(
-        "more than the roster", "cohort", "a cohort of 7 from 6", lambda _s, m: replace(m, size=7)
+        "more than the roster",
+        "cohort",
+        "a cohort of 8 from",
+        lambda _s, m: replace(m, size=8),
     ),
     Case("a size of 2^53", "cohort", "a cohort of", lambda _s, m: replace(m, size=2**53)),
     Case("a size beyond any", "cohort", ENCODING, lambda _s, m: replace(m, size=2**53 + 1)),
     Case("a negative size", "cohort", ENCODING, lambda _s, m: replace(m, size=-1)),
-    Case("one less than there are", "cohort", OWN_ADVERT, lambda _s, m: replace(m, size=4)),
+    Case(
+        "one less than there are",
+        "cohort",
+        OWN_ADVERT,
+        lambda _s, m: replace(m, size=len(m.neighbours)),
+    ),
     Case("another index", "cohort", OWN_ADVERT, lambda _s, m: replace(m, index=1)),
-    Case("an index outside", "cohort", OWN_ADVERT, lambda _s, m: replace(m, index=5)),
+    Case("an index outside", "cohort", OWN_ADVERT, lambda _s, m: replace(m, index=m.size)),
     Case("a huge index", "cohort", OWN_ADVERT, lambda _s, m: replace(m, index=2**53)),
     Case("a negative index", "cohort", ENCODING, lambda _s, m: replace(m, index=-1)),
     Case("no path", "cohort", OWN_ADVERT, lambda _s, m: replace(m, path=())),
@@ -433,7 +503,7 @@ COHORT = [
         "a neighbour outside the roster",
         "cohort",
         NEIGHBOURS,
-        lambda _s, m: replace(m, neighbours=(*m.neighbours, replace(m.neighbours[0], party=7))),
+        lambda _s, m: replace(m, neighbours=(*m.neighbours, replace(m.neighbours[0], party=8))),
     ),
     Case(
         "the server as a neighbour",
@@ -451,14 +521,16 @@ COHORT = [
         "a neighbour is not in the tree",
         "cohort",
         ROOT,
-        lambda _s, m: replace(m, neighbours=(*m.neighbours, replace(m.neighbours[0], party=6))),
+        lambda s, m: replace(
+            m, neighbours=(*m.neighbours, replace(m.neighbours[0], party=len(s.clients) + 1))
+        ),
     ),
     Case(
         "a neighbour's key exchanged",
         "cohort",
         ROOT,
         lambda _s, m: replace(
-            m, neighbours=(replace(m.neighbours[0], mask_key=bytes(32)), *m.neighbours[1:])
+            m, neighbours=(replace(m.neighbours[0], channel_key=bytes(32)), *m.neighbours[1:])
         ),
     ),
     Case(
@@ -479,7 +551,7 @@ COHORT = [
         "our own key exchanged",
         "cohort",
         OWN_ADVERT,
-        lambda s, m: altered(s, m, 1, mask_key=b"\x09" + bytes(31)),
+        lambda s, m: altered(s, m, 1, channel_key=b"\x09" + bytes(31)),
     ),
     Case(
         "our own nonce exchanged",
@@ -490,116 +562,147 @@ COHORT = [
     Case(
         "a neighbour's key of low order, consistently",
         "cohort",
-        "a key of client 2: not a X25519 public key",
-        lambda s, m: altered(s, m, 2, mask_key=bytes(32)),
+        "the key of client 2: not a X25519 public key",
+        lambda s, m: altered(s, m, 2, channel_key=bytes(32)),
+        signed=OF_CLIENT.format(2),
     ),
     Case(
-        "a neighbour's channel key not canonical, consistently",
+        "a neighbour's key not canonical, consistently",
         "cohort",
-        "a key of client 5: not a X25519 public key",
+        "the key of client 5: not a X25519 public key",
         lambda s, m: altered(s, m, 5, channel_key=little(PRIME25519 + 9)),
+        signed=OF_CLIENT.format(5),
     ),
     Case(
         "a neighbour's key of 31 bytes, consistently",
         "cohort",
-        "a key of client 3: a X25519 public key has 32 bytes",
-        lambda s, m: altered(s, m, 3, mask_key=bytes(31)),
+        "the key of client 3: a X25519 public key has 32 bytes",
+        lambda s, m: altered(s, m, 3, channel_key=bytes(31)),
+        signed=OF_CLIENT.format(3),
     ),
     Case(
         "our key for a neighbour, consistently",
         "cohort",
         "a public key appears twice",
-        lambda s, m: altered(s, m, 2, mask_key=advert_of(s, 1).mask_key),
+        lambda s, m: altered(s, m, 2, channel_key=advert_of(s, 1).channel_key),
     ),
     Case(
         "one neighbour's key for another, consistently",
         "cohort",
         "a public key appears twice",
-        lambda s, m: altered(s, m, 2, mask_key=advert_of(s, 3).channel_key),
+        lambda s, m: altered(s, m, 2, channel_key=advert_of(s, 3).channel_key),
     ),
     Case(
-        "a neighbour with one key for both, consistently",
+        "a signed advert, consistently",
         "cohort",
-        "a public key appears twice",
-        lambda s, m: altered(s, m, 2, mask_key=advert_of(s, 2).channel_key),
+        "signed adverts in a session without signatures",
+        lambda s, m: altered(s, m, 4, signature=b"s" * 64),
+        signed=OF_CLIENT.format(4),
     ),
     Case(
         "hybrid: a neighbour's ML-KEM half is bad, consistently",
         "cohort",
-        "a key of client 4: not a MLKEM768-X25519 public key",
-        lambda s, m: altered(s, m, 4, mask_key=b"\xff" * 1184 + advert_of(s, 4).mask_key[1184:]),
+        "the key of client 4: not a MLKEM768-X25519 public key",
+        lambda s, m: altered(
+            s, m, 4, channel_key=b"\xff" * 1184 + advert_of(s, 4).channel_key[1184:]
+        ),
         HYBRID,
+        signed=OF_CLIENT.format(4),
     ),
 ]
 
 
-def one_posted(message: Any, at: int = 0, **fields: Any) -> Any:
-    posted = list(message.posted)
-    posted[at] = replace(posted[at], **fields)
-    return replace(message, posted=tuple(posted))
-
-
-FOR_EXACTLY = "shares that are not for exactly its neighbours, in order"
+FOR_EXACTLY = "shares that are not for exactly its"
 SEALED = "a sealed message of the wrong length"
+PRINTS = ("mask_fingerprints", "self_fingerprints")
+
+
+def one_sealed(message: Any, at: int, sealed: bytes) -> Any:
+    return replace(message, sealed=(*message.sealed[:at], sealed, *message.sealed[at + 1 :]))
+
+
+def with_prints(message: Any, name: str, change: Callable[[bytes], bytes]) -> Any:
+    return replace(message, **{name: change(getattr(message, name))})
+
 
 SHARES = [
-    Case("permuted", "shares", FOR_EXACTLY, lambda _s, m: replace(m, posted=m.posted[::-1])),
-    Case("one missing", "shares", FOR_EXACTLY, lambda _s, m: replace(m, posted=m.posted[1:])),
-    Case("none", "shares", FOR_EXACTLY, lambda _s, m: replace(m, posted=())),
+    Case("one missing", "shares", FOR_EXACTLY, lambda _s, m: replace(m, sealed=m.sealed[1:])),
+    Case("none", "shares", FOR_EXACTLY, lambda _s, m: replace(m, sealed=())),
     Case(
         "one twice",
         "shares",
         FOR_EXACTLY,
-        lambda _s, m: replace(m, posted=(m.posted[0], *m.posted)),
+        lambda _s, m: replace(m, sealed=(m.sealed[0], *m.sealed)),
     ),
     Case(
-        "one twice, another missing",
+        "nothing for anyone",
         "shares",
         FOR_EXACTLY,
-        lambda _s, m: replace(m, posted=(m.posted[0], m.posted[0], *m.posted[2:])),
+        lambda _s, m: replace(m, sealed=(), mask_fingerprints=b"", self_fingerprints=b""),
     ),
-    Case("for itself", "shares", FOR_EXACTLY, lambda _s, m: one_posted(m, to=1)),
-    Case("for one who is not in U1", "shares", FOR_EXACTLY, lambda _s, m: one_posted(m, 3, to=6)),
-    Case("for one outside", "shares", FOR_EXACTLY, lambda _s, m: one_posted(m, 3, to=2**31 - 2)),
-    Case("for the server", "shares", ENCODING, lambda _s, m: one_posted(m, to=0)),
-    Case("for 2^31 - 1", "shares", ENCODING, lambda _s, m: one_posted(m, 3, to=2**31 - 1)),
-    Case("an empty contribution", "shares", SEALED, lambda _s, m: one_posted(m, contribution=b"")),
+    *(
+        Case(
+            f"{what} {name.replace('_', ' ')}",
+            "shares",
+            FOR_EXACTLY,
+            lambda _s, m, name=name, change=change: with_prints(m, name, change),
+        )
+        for name in PRINTS
+        for what, change in (
+            ("no", lambda _raw: b""),
+            ("a missing one of the", lambda raw: raw[16:]),
+            ("one more of the", lambda raw: raw + raw[:16]),
+            ("a short one of the", lambda raw: raw[:-1]),
+            ("a long one of the", lambda raw: raw + b"\0"),
+        )
+    ),
     Case(
-        "a short contribution",
+        "a fingerprint moved from one kind to the other",
         "shares",
-        SEALED,
-        lambda _s, m: one_posted(m, contribution=m.posted[0].contribution[:-1]),
-    ),
-    Case(
-        "a long contribution",
-        "shares",
-        SEALED,
-        lambda _s, m: one_posted(m, 2, contribution=m.posted[0].contribution + b"\0"),
-    ),
-    Case("empty shares", "shares", SEALED, lambda _s, m: one_posted(m, shares=b"")),
-    Case(
-        "short shares", "shares", SEALED, lambda _s, m: one_posted(m, shares=m.posted[0].shares[1:])
-    ),
-    Case(
-        "contribution and shares exchanged",
-        "shares",
-        SEALED,
-        lambda _s, m: one_posted(
-            m, contribution=m.posted[0].shares, shares=m.posted[0].contribution
+        FOR_EXACTLY,
+        lambda _s, m: replace(
+            m,
+            mask_fingerprints=m.mask_fingerprints + m.self_fingerprints[:16],
+            self_fingerprints=m.self_fingerprints[16:],
         ),
     ),
-    Case("a short commitment", "shares", ENCODING, lambda _s, m: replace(m, commitment=bytes(31))),
-    Case(
-        "a long fingerprint",
-        "shares",
-        ENCODING,
-        lambda _s, m: replace(m, own_fingerprint=bytes(17)),
+    *(
+        Case(
+            f"an envelope of {len(bad)} bytes at {at}",
+            "shares",
+            SEALED,
+            lambda _s, m, at=at, bad=bad: one_sealed(m, at, bad),
+        )
+        for at, bad in ((0, b""), (2, bytes(119)), (3, bytes(121)))
     ),
     Case(
-        "a short fingerprint",
+        "all in one envelope",
         "shares",
-        ENCODING,
-        lambda _s, m: one_posted(m, self_fingerprint=bytes(15)),
+        SEALED,
+        lambda _s, m: replace(m, sealed=(b"".join(m.sealed), *[b""] * (len(m.sealed) - 1))),
+    ),
+    Case(
+        "hybrid: an envelope without its encapsulation",
+        "shares",
+        SEALED,
+        lambda _s, m: one_sealed(m, 1, m.sealed[1][1120:]),
+        HYBRID,
+    ),
+    *(
+        Case(
+            f"a {name.replace('_', ' ')} of {size} bytes",
+            "shares",
+            ENCODING,
+            lambda _s, m, name=name, size=size: replace(m, **{name: bytes(size)}),
+        )
+        for name, size in (
+            ("mask_commitment", 31),
+            ("mask_commitment", 33),
+            ("self_commitment", 31),
+            ("self_commitment", 0),
+            ("own_fingerprint", 15),
+            ("own_fingerprint", 17),
+        )
     ),
 ]
 
@@ -610,40 +713,43 @@ def one_delivered(message: Any, at: int = 0, **fields: Any) -> Any:
     return replace(message, delivered=tuple(delivered))
 
 
-def flipped(data: bytes, at: int) -> bytes:
+def flipped(data: bytes, at: int, bits: int = 1) -> bytes:
     changed = bytearray(data)
-    changed[at] ^= 1
+    changed[at] ^= bits
     return bytes(changed)
 
 
-def resealed(scene: Scene, message: Any, what: str, plaintext: bytes) -> Any:
+def resealed(scene: Scene, message: Any, plaintext: bytes) -> Any:
     """Client 2's delivery with another plaintext inside the AEAD, sealed as it should be."""
-    context1 = scene.clients[1].state.context
-    kind = suite(scene.session.parameters.suite)
-    own = advert_of(scene, 1)
-    raw = own.mask_key if what == "contribution" else own.channel_key
-    bind = keys.contribution_info if what == "contribution" else keys.shares_info
-    sealed = HpkeSealer().seal(kind.public_key(raw), plaintext, bind(context1, 2, 1))
-    return one_delivered(message, **{what: sealed})
+    state = scene.clients[2].state
+    agreed = dict(zip(state.neighbours, state.agreed, strict=True))[1]
+    seeds, parameters = scene.clients[1].state.seeds, scene.session.parameters
+    to = keys.channel_keys(suite(parameters.suite), seeds.channel, scene.session.context, 1).public
+    info = keys.shares_info(state.context, 2, 1)
+    return one_delivered(message, sealed=seal_between(agreed, to, plaintext, info, HpkeSealer()))
 
 
-def sealed_for_another(scene: Scene, message: Any) -> Any:
-    """What client 3 sealed for us, delivered as client 2's."""
-    return one_delivered(
-        message,
-        contribution=message.delivered[1].contribution,
-        shares=message.delivered[1].shares,
-    )
+def reflected(scene: Scene, message: Any) -> Any:
+    """Our own envelope for client 2, as if it came from there: the key is the same both ways."""
+    ours = scene.sent_by_1.sealed[0]
+    assert len(ours) == len(message.delivered[0].sealed)
+    return one_delivered(message, sealed=ours)
 
 
-def old_delivery(message: Any) -> Any:
+def inside(limb: int, value: int) -> bytes:
+    """The secret of the edge, and two shares of which one limb is wrong."""
+    return bytes(32) + with_limb(limb, value)
+
+
+def old_delivery(scene: Scene, message: Any) -> Any:
     """What client 2 sealed for us in another session."""
-    old = msgspec.msgpack.decode(honest(number=1)["inbox"])[2][0]
-    return one_delivered(message, contribution=old[1], shares=old[2])
+    old = msgspec.msgpack.decode(honest(number=1, active=scene.active)["inbox"])[2][0]
+    return one_delivered(message, sealed=old[1])
 
 
 SENDERS = "deliveries that are not from distinct neighbours, in order"
 OPENS = "the delivery of client 2: a sealed message does not open"
+LENGTH_INSIDE = "the delivery of client 2: not an edge's secret and two shares"
 
 INBOX = [
     Case("permuted", "inbox", SENDERS, lambda _s, m: replace(m, delivered=m.delivered[::-1])),
@@ -654,71 +760,54 @@ INBOX = [
         lambda _s, m: replace(m, delivered=(m.delivered[0], *m.delivered)),
     ),
     Case("from ourselves", "inbox", SENDERS, lambda _s, m: one_delivered(m, sender=1)),
-    Case("from one outside U1", "inbox", SENDERS, lambda _s, m: one_delivered(m, 2, sender=6)),
+    Case("from one outside U1", "inbox", SENDERS, lambda _s, m: one_delivered(m, 2, sender=7)),
     Case("from the server", "inbox", ENCODING, lambda _s, m: one_delivered(m, sender=0)),
-    Case("an empty ciphertext", "inbox", OPENS, lambda _s, m: one_delivered(m, contribution=b"")),
-    Case("a ciphertext of one byte", "inbox", OPENS, lambda _s, m: one_delivered(m, shares=b"s")),
+    Case("an empty ciphertext", "inbox", OPENS, lambda _s, m: one_delivered(m, sealed=b"")),
+    Case("a ciphertext of one byte", "inbox", OPENS, lambda _s, m: one_delivered(m, sealed=b"s")),
     Case(
-        "a ciphertext of zeros", "inbox", OPENS, lambda _s, m: one_delivered(m, shares=bytes(120))
+        "a ciphertext of zeros", "inbox", OPENS, lambda _s, m: one_delivered(m, sealed=bytes(120))
     ),
     *(
         Case(
-            f"{what} with bit {at} flipped",
+            f"bit {bit} of byte {at} flipped",
             "inbox",
             OPENS,
-            lambda _s, m, what=what, at=at: one_delivered(
-                m, **{what: flipped(getattr(m.delivered[0], what), at)}
+            lambda _s, m, at=at, bit=bit: one_delivered(
+                m, sealed=flipped(m.delivered[0].sealed, at, 1 << bit)
             ),
         )
-        for what in ("contribution", "shares")
-        for at in (0, 31, 32, -17, -1)
+        for at in (0, 31, 32, 67, 68, 103, -17, -16, -1)
+        for bit in (0, 7)
     ),
     Case(
         "a ciphertext cut short",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(m, shares=m.delivered[0].shares[:-1]),
+        lambda _s, m: one_delivered(m, sealed=m.delivered[0].sealed[:-1]),
     ),
     Case(
-        "contribution and shares exchanged",
+        "another neighbour's ciphertext",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(
-            m, contribution=m.delivered[0].shares, shares=m.delivered[0].contribution
-        ),
+        lambda _s, m: one_delivered(m, sealed=m.delivered[1].sealed),
     ),
-    Case("another neighbour's ciphertexts", "inbox", OPENS, sealed_for_another),
-    Case("the ciphertexts of another session", "inbox", OPENS, lambda _s, m: old_delivery(m)),
-    Case(
-        "inside: a contribution of 31 bytes",
-        "inbox",
-        "the delivery of client 2: a sealed message has the wrong length",
-        lambda s, m: resealed(s, m, "contribution", bytes(31)),
-    ),
-    Case(
-        "inside: no contribution",
-        "inbox",
-        "the delivery of client 2: a sealed message has the wrong length",
-        lambda s, m: resealed(s, m, "contribution", b""),
-    ),
-    Case(
-        "inside: one share only",
-        "inbox",
-        "the delivery of client 2: a sealed message has the wrong length",
-        lambda s, m: resealed(s, m, "shares", bytes(SHARE_BYTES)),
-    ),
-    Case(
-        "inside: a byte more than two shares",
-        "inbox",
-        "the delivery of client 2: a sealed message has the wrong length",
-        lambda s, m: resealed(s, m, "shares", bytes(2 * SHARE_BYTES + 1)),
+    Case("what we sealed for that neighbour", "inbox", OPENS, reflected),
+    Case("the ciphertext of another session", "inbox", OPENS, old_delivery),
+    *(
+        Case(
+            f"inside: {size} bytes",
+            "inbox",
+            LENGTH_INSIDE,
+            lambda s, m, size=size: resealed(s, m, bytes(size)),
+        )
+        for size in (0, 31, 32, 68, 103, 105)
     ),
     *(
         Case(
             f"inside: limb {limb} is {value:#x}",
             "inbox",
             "the delivery of client 2: a share has a limb that is not below the prime",
-            lambda s, m, limb=limb, value=value: resealed(s, m, "shares", with_limb(limb, value)),
+            lambda s, m, limb=limb, value=value: resealed(s, m, inside(limb, value)),
         )
         for limb, value in ((0, 2**31 - 1), (8, 2**31), (9, 2**32 - 1), (17, 2**31 - 1))
     ),
@@ -726,14 +815,29 @@ INBOX = [
         "hybrid: the ML-KEM ciphertext tampered",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(m, contribution=flipped(m.delivered[0].contribution, 5)),
+        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 5)),
         HYBRID,
     ),
     Case(
         "hybrid: the X25519 half tampered",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(m, shares=flipped(m.delivered[0].shares, 1100)),
+        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1100)),
+        HYBRID,
+    ),
+    Case(
+        "hybrid: what is sealed tampered",
+        "inbox",
+        OPENS,
+        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1120)),
+        HYBRID,
+    ),
+    Case("hybrid: what we sealed for that neighbour", "inbox", OPENS, reflected, HYBRID),
+    Case(
+        "hybrid, inside: a byte too few",
+        "inbox",
+        LENGTH_INSIDE,
+        lambda s, m: resealed(s, m, bytes(103)),
         HYBRID,
     ),
 ]
@@ -745,24 +849,43 @@ def with_limb(limb: int, value: int, shares: int = 2) -> bytes:
     return bytes(raw)
 
 
+LINKS = "bytes of links in piece 0"
+
 UPLOAD = [
     Case("empty", "upload", "got 0", lambda _s, m: replace(m, packed=b"")),
     Case(
-        "a byte short", "upload", "15 bytes, got 14", lambda _s, m: replace(m, packed=m.packed[1:])
+        "a byte short",
+        "upload",
+        "15 bytes, got 14",
+        lambda _s, m: replace(m, packed=m.packed[1:]),
+        signed="16 bytes, got 15",
     ),
     Case(
         "a byte long",
         "upload",
         "15 bytes, got 16",
         lambda _s, m: replace(m, packed=m.packed + b"\0"),
+        signed="16 bytes, got 17",
     ),
     Case(
         "the padding bit set",
         "upload",
         "a padding bit after 17 values of 7 bits is set",
         lambda _s, m: replace(m, packed=m.packed[:-1] + bytes([m.packed[-1] | 0x80])),
+        signed="a padding bit after 18 values of 7 bits is set",
     ),
-    Case("a text", "upload", ENCODING, lambda _s, m: ["upload", m.context, "text"]),
+    Case("a text", "upload", ENCODING, lambda _s, m: ["upload", m.context, 0, "text", b""]),
+    Case("no links", "upload", f"0 {LINKS}", lambda _s, m: replace(m, links=b"")),
+    Case("a link missing", "upload", LINKS, lambda _s, m: replace(m, links=m.links[32:])),
+    Case("a link more", "upload", LINKS, lambda _s, m: replace(m, links=m.links + bytes(32))),
+    Case("a link cut short", "upload", LINKS, lambda _s, m: replace(m, links=m.links[:-1])),
+    Case("a byte of link more", "upload", LINKS, lambda _s, m: replace(m, links=m.links + b"\0")),
+    Case(
+        "links of nil", "upload", ENCODING, lambda _s, m: ["upload", m.context, 0, m.packed, None]
+    ),
+    Case(
+        "the second piece", "upload", "piece 1 where 0 is next", lambda _s, m: replace(m, index=1)
+    ),
 ]
 
 SURVIVORS = "survivors that are not distinct neighbours, in order"
@@ -799,70 +922,326 @@ REQUEST = [
     Case("a fraction", "request", ENCODING, lambda _s, m: [*array_of(encode(m))[:3], 3.0]),
 ]
 
-ALIVE = "self-mask shares of others than the surviving neighbours"
-GONE = "mask-seed shares of others than the dropped neighbours"
+OF_SELF, OF_MASK = "bytes where {} shares have", "bytes where 1 shares have 36"
+LIMB = "a share has a limb that is not below the prime"
 
 
-def one_survivor(message: Any, at: int = 0, **fields: Any) -> Any:
-    shares = list(message.survivors)
-    shares[at] = replace(shares[at], **fields)
-    return replace(message, survivors=tuple(shares))
+def with_shares(message: Any, name: str, change: Callable[[bytes], bytes]) -> Any:
+    return replace(message, **{name: change(getattr(message, name))})
 
 
-def one_dropped(message: Any, **fields: Any) -> Any:
-    return replace(message, dropped=(replace(message.dropped[0], **fields),))
+def at_limb(raw: bytes, limb: int, value: int) -> bytes:
+    return raw[: 4 * limb] + value.to_bytes(4, "little") + raw[4 * limb + 4 :]
 
 
 ANSWER = [
-    Case("permuted", "answer", ALIVE, lambda _s, m: replace(m, survivors=m.survivors[::-1])),
-    Case("one missing", "answer", ALIVE, lambda _s, m: replace(m, survivors=m.survivors[:-1])),
-    Case(
-        "one twice",
-        "answer",
-        ALIVE,
-        lambda _s, m: replace(m, survivors=(m.survivors[0], *m.survivors)),
-    ),
-    Case(
-        "both shares of the dropped one",
-        "answer",
-        ALIVE,
-        lambda _s, m: replace(m, survivors=(*m.survivors, SelfShare(4, bytes(SHARE_BYTES)))),
-    ),
-    Case(
-        "both shares of a survivor",
-        "answer",
-        GONE,
-        lambda _s, m: replace(m, dropped=(MaskShare(2, bytes(SHARE_BYTES), bytes(32)), *m.dropped)),
-    ),
-    Case("the dropped one is missing", "answer", GONE, lambda _s, m: replace(m, dropped=())),
-    Case("the dropped one twice", "answer", GONE, lambda _s, m: replace(m, dropped=m.dropped * 2)),
-    Case("another dropped one", "answer", GONE, lambda _s, m: one_dropped(m, of=5)),
-    Case("of one outside", "answer", ALIVE, lambda _s, m: one_survivor(m, 2, of=99)),
-    Case("nothing", "answer", ALIVE, lambda _s, m: replace(m, survivors=(), dropped=())),
-    Case("of the server", "answer", ENCODING, lambda _s, m: one_survivor(m, of=0)),
-    Case("35 bytes", "answer", ENCODING, lambda _s, m: one_survivor(m, share=bytes(35))),
-    Case("37 bytes", "answer", ENCODING, lambda _s, m: one_dropped(m, share=bytes(37))),
-    Case(
-        "a short contribution", "answer", ENCODING, lambda _s, m: one_dropped(m, contribution=b"")
-    ),
     *(
         Case(
-            f"a self share whose limb {limb} is {value:#x}",
+            f"{what} {name.replace('_', ' ')}",
             "answer",
-            "a share has a limb that is not below the prime",
-            lambda _s, m, limb=limb, value=value: one_survivor(m, share=with_limb(limb, value, 1)),
+            "shares have",
+            lambda _s, m, name=name, change=change: with_shares(m, name, change),
         )
-        for limb, value in ((0, 2**31 - 1), (4, 2**31), (8, 2**32 - 1))
+        for name in ("self_shares", "mask_shares")
+        for what, change in (
+            ("no", lambda _raw: b""),
+            ("a missing one of the", lambda raw: raw[SHARE_BYTES:]),
+            ("one more of the", lambda raw: raw + bytes(SHARE_BYTES)),
+            ("a short one of the", lambda raw: raw[:-1]),
+            ("a long one of the", lambda raw: raw + b"\0"),
+        )
     ),
     Case(
-        "a mask share with a limb of p",
+        "nothing",
         "answer",
-        "a share has a limb that is not below the prime",
-        lambda _s, m: one_dropped(m, share=with_limb(8, 2**31 - 1, 1)),
+        "0 bytes where",
+        lambda _s, m: replace(m, self_shares=b"", mask_shares=b""),
+    ),
+    Case(
+        "a share of the dropped one among those of survivors",
+        "answer",
+        "shares have",
+        lambda _s, m: replace(m, self_shares=m.self_shares + m.mask_shares, mask_shares=b""),
+    ),
+    Case(
+        "a survivor as dropped",
+        "answer",
+        "shares have",
+        lambda _s, m: replace(
+            m,
+            self_shares=m.self_shares[:-SHARE_BYTES],
+            mask_shares=m.mask_shares + m.self_shares[-SHARE_BYTES:],
+        ),
+    ),
+    Case(
+        "both kinds exchanged",
+        "answer",
+        "shares have",
+        lambda _s, m: replace(m, self_shares=m.mask_shares, mask_shares=m.self_shares),
+    ),
+    Case("a text", "answer", ENCODING, lambda _s, m: ["unmask-answer", m.context, "text", b""]),
+    Case("no bytes", "answer", ENCODING, lambda _s, m: ["unmask-answer", m.context, b"", None]),
+    *(
+        Case(
+            f"limb {limb} of the {name.replace('_', ' ')} is {value:#x}",
+            "answer",
+            LIMB,
+            lambda _s, m, name=name, limb=limb, value=value: with_shares(
+                m, name, lambda raw: at_limb(raw, limb, value)
+            ),
+        )
+        for name, limb, value in (
+            ("self_shares", 0, 2**31 - 1),
+            ("self_shares", 13, 2**31),
+            ("self_shares", 26, 2**32 - 1),
+            ("mask_shares", 0, 2**31),
+            ("mask_shares", 8, 2**31 - 1),
+        )
     ),
 ]
 
+# --- what only active mode has ------------------------------------------------------------
+
+
+def signed_by(party: int, what: bytes, scheme: str = ED25519) -> bytes:
+    return signer_of(party, scheme).sign(what)
+
+
+def resigned(scene: Scene, message: Any, by: int = 1, scheme: str = ED25519, **fields) -> Any:
+    """The advert with a signature by another, or over other fields."""
+    own = Keys(1, message.nonce, message.channel_key, b"")
+    what = keys.signed_advert(scene.session.context, replace(own, **fields))
+    return replace(message, signature=signed_by(by, what, scheme))
+
+
+def confirmed(scene: Scene, message: Any, *survivors: int, party: int = 1) -> Any:
+    """A confirmation of these survivors."""
+    raw = bytes([sum(1 << (v - 1) for v in survivors)])
+    what = keys.signed_survivors(scene.clients[1].state.context, raw)
+    return replace(message, signature=signed_by(party, what))
+
+
+def forged_proof(scene: Scene, message: Any, at: int, by: int, *survivors: int) -> Any:
+    """One signature of the proof is that of `by` over these survivors."""
+    signature = confirmed(scene, Confirmation(message.context, b""), *survivors, party=by).signature
+    return one_signed(message, at, signature=signature)
+
+
+def one_signed(message: Any, at: int, **fields: Any) -> Any:
+    signatures = list(message.signatures)
+    signatures[at] = replace(signatures[at], **fields)
+    return replace(message, signatures=tuple(signatures))
+
+
+MEMBERS_OF = "not a set of the 7 clients"
+IN_ORDER = "signatures that are not of distinct survivors, in order"
+
+ACTIVE = [
+    Case("no signature", "advert", UNSIGNED, lambda _s, m: replace(m, signature=b"")),
+    Case("a flipped bit", "advert", UNSIGNED, lambda _s, m: one_flip(m, 0)),
+    Case("another flipped bit", "advert", UNSIGNED, lambda _s, m: one_flip(m, 63)),
+    Case("63 bytes", "advert", UNSIGNED, lambda _s, m: replace(m, signature=m.signature[:-1])),
+    Case("65 bytes", "advert", UNSIGNED, lambda _s, m: replace(m, signature=m.signature + b"\0")),
+    Case("of another key", "advert", UNSIGNED, lambda s, m: resigned(s, m, channel_key=bytes(32))),
+    Case("of another nonce", "advert", UNSIGNED, lambda s, m: resigned(s, m, nonce=bytes(32))),
+    Case("of another number", "advert", UNSIGNED, lambda s, m: resigned(s, m, party=2)),
+    Case("by another member", "advert", UNSIGNED, lambda s, m: resigned(s, m, by=2)),
+    Case("by another scheme", "advert", UNSIGNED, lambda s, m: resigned(s, m, scheme=ML_DSA_65)),
+    Case(
+        "of another session",
+        "advert",
+        UNSIGNED,
+        lambda _s, m: replace(m, signature=signed_in(honest(number=1, active=True)["advert"])),
+    ),
+    Case(
+        "another member's advert",
+        "advert",
+        UNSIGNED,
+        lambda s, m: replace(
+            m, **{f: getattr(advert_of(s, 2), f) for f in ("nonce", "channel_key", "signature")}
+        ),
+    ),
+    Case(
+        "an advert with another's signature, consistently",
+        "cohort",
+        OF_CLIENT.format(3),
+        lambda s, m: altered(s, m, 3, signature=advert_of(s, 2).signature),
+    ),
+    Case(
+        "an advert without a signature, consistently",
+        "cohort",
+        OF_CLIENT.format(6),
+        lambda s, m: altered(s, m, 6, signature=b""),
+    ),
+    Case(
+        "a fresh key, consistently",
+        "cohort",
+        OF_CLIENT.format(2),
+        lambda s, m: altered(s, m, 2, channel_key=b"\x09" + bytes(31)),
+    ),
+    Case(
+        "two adverts exchanged, consistently",
+        "cohort",
+        OF_CLIENT.format(2),
+        lambda s, m: republished(
+            m,
+            [
+                replace(own, party={2: 3, 3: 2}.get(own.party, own.party))
+                for own in (members(s)[i] for i in (0, 2, 1, 3, 4, 5))
+            ],
+        ),
+    ),
+    Case(
+        "too few in all",
+        "cohort",
+        "only 3 clients advertised, fewer than 4",
+        lambda _s, m: replace(m, size=3),
+    ),
+    Case(
+        "too few neighbours",
+        "cohort",
+        "only 3 neighbours advertised, fewer than 4",
+        lambda _s, m: replace(m, neighbours=m.neighbours[:2]),
+    ),
+    Case(
+        "too few deliveries",
+        "inbox",
+        "only 3 neighbours shared their keys, fewer than 4",
+        lambda _s, m: replace(m, delivered=m.delivered[:2]),
+    ),
+    Case(
+        "too few in all",
+        "cohort",
+        "only 3 clients advertised, fewer than 4",
+        lambda _s, m: replace(m, size=3),
+    ),
+    Case(
+        "too few neighbours",
+        "cohort",
+        "only 3 neighbours advertised, fewer than 4",
+        lambda _s, m: replace(m, neighbours=m.neighbours[:2]),
+    ),
+    Case(
+        "too few deliveries",
+        "inbox",
+        "only 3 neighbours shared their keys, fewer than 4",
+        lambda _s, m: replace(m, delivered=m.delivered[:2]),
+    ),
+    Case("no survivors", "survivors", MEMBERS_OF, lambda _s, m: replace(m, survivors=b"")),
+    Case(
+        "a byte more",
+        "survivors",
+        MEMBERS_OF,
+        lambda _s, m: replace(m, survivors=m.survivors + b"\0"),
+    ),
+    Case("one outside", "survivors", MEMBERS_OF, lambda _s, m: replace(m, survivors=b"\x8f")),
+    Case(
+        "without us",
+        "survivors",
+        "we uploaded, and are not among the survivors",
+        lambda _s, m: replace(m, survivors=b"\x1e"),
+    ),
+    Case(
+        "nobody",
+        "survivors",
+        "we uploaded, and are not among the survivors",
+        lambda _s, m: replace(m, survivors=b"\0"),
+    ),
+    *(
+        Case(
+            f"client {bit + 1}, who did not share",
+            "survivors",
+            "survivors of whom we have no shares",
+            lambda _s, m, bit=bit: replace(m, survivors=bytes([m.survivors[0] | 1 << bit])),
+        )
+        for bit in (5, 6)
+    ),
+    Case(
+        "too few",
+        "survivors",
+        "only 3 clients uploaded, fewer than 4",
+        lambda _s, m: replace(m, survivors=b"\x07"),
+    ),
+    Case("a text", "survivors", ENCODING, lambda _s, m: ["survivor-set", m.context, "text"]),
+    Case("no signature", "confirmation", UNSIGNED, lambda _s, m: replace(m, signature=b"")),
+    Case("a flipped bit", "confirmation", UNSIGNED, lambda _s, m: one_flip(m, 40)),
+    Case("one survivor less", "confirmation", UNSIGNED, lambda s, m: confirmed(s, m, 1, 2, 3)),
+    Case("another survivor", "confirmation", UNSIGNED, lambda s, m: confirmed(s, m, 1, 2, 3, 5)),
+    Case(
+        "one survivor more", "confirmation", UNSIGNED, lambda s, m: confirmed(s, m, 1, 2, 3, 4, 5)
+    ),
+    Case(
+        "another's confirmation",
+        "confirmation",
+        UNSIGNED,
+        lambda s, m: confirmed(s, m, 1, 2, 3, 4, party=2),
+    ),
+    Case(
+        "the signature of our advert",
+        "confirmation",
+        UNSIGNED,
+        lambda s, m: replace(m, signature=members(s)[0].signature),
+    ),
+    Case(
+        "of another session",
+        "confirmation",
+        UNSIGNED,
+        lambda _s, m: replace(
+            m, signature=signed_in(honest(number=1, active=True)["confirmation"])
+        ),
+    ),
+    Case("none", "proof", "only 0 survivors", lambda _s, m: replace(m, signatures=())),
+    Case(
+        "one less",
+        "proof",
+        "only 3 survivors confirmed, fewer than 4",
+        lambda _s, m: replace(m, signatures=m.signatures[1:]),
+    ),
+    Case("permuted", "proof", IN_ORDER, lambda _s, m: replace(m, signatures=m.signatures[::-1])),
+    Case(
+        "one twice",
+        "proof",
+        IN_ORDER,
+        lambda _s, m: replace(m, signatures=(m.signatures[0], *m.signatures)),
+    ),
+    Case(
+        "one twice for another",
+        "proof",
+        IN_ORDER,
+        lambda _s, m: replace(m, signatures=(*m.signatures[:2], *m.signatures[1:3])),
+    ),
+    Case("by one who dropped", "proof", IN_ORDER, lambda _s, m: one_signed(m, 3, party=5)),
+    Case("by one outside", "proof", IN_ORDER, lambda _s, m: one_signed(m, 3, party=99)),
+    Case("by the server", "proof", ENCODING, lambda _s, m: one_signed(m, 0, party=0)),
+    *(
+        Case(
+            f"{what} at {at}",
+            "proof",
+            f"client {at + 1} on the survivors: {UNSIGNED}",
+            lambda s, m, at=at, change=change: change(s, m, at),
+        )
+        for at in (0, 1, 3)
+        for what, change in (
+            ("no signature", lambda _s, m, at: one_signed(m, at, signature=b"")),
+            ("another's", lambda s, m, at: forged_proof(s, m, at, (at + 1) % 4 + 1, 1, 2, 3, 4)),
+            ("over fewer", lambda s, m, at: forged_proof(s, m, at, at + 1, 1, 2, 3)),
+            ("over more", lambda s, m, at: forged_proof(s, m, at, at + 1, 1, 2, 3, 4, 5)),
+            ("over others", lambda s, m, at: forged_proof(s, m, at, at + 1, 1, 2, 4, 5)),
+        )
+    ),
+]
+
+
+def one_flip(message: Any, at: int) -> Any:
+    return replace(message, signature=flipped(message.signature, at))
+
+
+def signed_in(data: bytes) -> bytes:
+    return msgspec.msgpack.decode(data)[-1]
+
+
 CASES = [*ADVERT, *COHORT, *SHARES, *INBOX, *UPLOAD, *REQUEST, *ANSWER]
+IN_ACTIVE = [*(case for case in CASES if case.stop != "request"), *ACTIVE]
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)
@@ -874,9 +1253,22 @@ def test_a_field_that_is_wrong(case: Case) -> None:
     scene.finish()
 
 
+@pytest.mark.parametrize("case", IN_ACTIVE, ids=repr)
+def test_a_field_that_is_wrong_in_active_mode(case: Case) -> None:
+    scene = Scene(suite=case.suite, active=True)
+    stop = scene.until(case.stop)
+    body, reason = encode(case.change(scene, stop.message)), case.signed or case.reason
+    if case.stop in TO_CLIENT and reason != ENCODING:
+        aborted(stop, body, reason)
+        return
+    refused(stop, body, reason)
+    scene.finish()
+
+
 def test_there_are_as_many_cases_as_were_asked_for() -> None:
     assert len(CASES) >= 60
     assert {case.stop for case in CASES} == set(STOPS)
+    assert {case.stop for case in IN_ACTIVE} == set(ACTIVE_STOPS)
 
 
 # --- what the rules answer with an abort ------------------------------------------------
@@ -1044,7 +1436,8 @@ def test_plain_a_client_expects_nothing(sender: int) -> None:
 @cache
 def target(name: str) -> tuple[Stop, bytes]:
     """A machine in its state, and the snapshot to put it back."""
-    stop = plain_stop()[0] if name == "plain upload" else Scene().until(name)
+    *active, place = name.split(", ")
+    stop = plain_stop()[0] if place == "plain upload" else Scene(active=bool(active)).until(place)
     return stop, stop.machine.snapshot()
 
 
@@ -1063,7 +1456,9 @@ def attacked(name: str, data: bytes, sender: int | None = None) -> None:
     assert unchanged
 
 
-FUZZED = pytest.mark.parametrize("name", [*STOPS, "plain upload"])
+FUZZED = pytest.mark.parametrize(
+    "name", [*STOPS, *(f"active, {name}" for name in ACTIVE_STOPS), "plain upload"]
+)
 
 
 @FUZZED

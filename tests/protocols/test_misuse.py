@@ -86,7 +86,7 @@ MEMBERS = roster_of(3, (ED25519,))
 
 
 def active_client(session: Session, me: int = 1, *identity: object) -> object:
-    return masking.client(session, me, SeededSource(b""), HpkeSealer(), *identity)
+    return masking.new_client(session, me, SeededSource(b""), HpkeSealer(), *identity)
 
 
 def test_active_mode_needs_the_members_and_an_identity() -> None:
@@ -95,11 +95,11 @@ def test_active_mode_needs_the_members_and_an_identity() -> None:
     with pytest.raises(LocalError, match="needs the roster of identity keys"):
         active_client(without, 1, signer_of(1, ED25519))
     with pytest.raises(LocalError, match="needs the roster of identity keys"):
-        masking.server(without, SeededSource(b""))
+        masking.new_server(without, SeededSource(b""))
     with pytest.raises(LocalError, match="client 1 needs its identity"):
         active_client(session)
     assert isinstance(active_client(session, 1, signer_of(1, ED25519)), masking.ActiveClient)
-    assert isinstance(masking.server(session, SeededSource(b"")), masking.ActiveServer)
+    assert isinstance(masking.new_server(session, SeededSource(b"")), masking.ActiveServer)
 
 
 @pytest.mark.parametrize("other", [signer_of(2, ED25519), signer_of(1, ML_DSA_65)])

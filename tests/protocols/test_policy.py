@@ -72,4 +72,4 @@ def test_a_sparse_graph_tolerates_what_it_was_chosen_for() -> None:
 
 def test_a_client_without_a_signer_cannot_join_active_mode() -> None:
     with pytest.raises(LocalError, match="needs its identity"):
-        masking.client(signed_session(), 1, SeededSource(b"x"), HpkeSealer())
+        masking.new_client(signed_session(), 1, SeededSource(b"x"), HpkeSealer())

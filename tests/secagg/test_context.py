@@ -4,11 +4,11 @@ import inspect
 from typing import Any
 
 import pytest
-import vectors_reference as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import context, errors
+from tests.vectors import primitives as reference
 
 VECTORS = reference.load("context")
 BYTES = st.binary(max_size=40)

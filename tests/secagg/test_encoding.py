@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import vectors_reference as reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from secagg.encoding import MAX_BITS, MAX_MODULUS_BITS, MAX_WEIGHT, FixedPoint
 from secagg.errors import LocalError, ParameterError, SecaggError
 from secagg.prg import StreamKey
 from secagg.ring import RingVector
+from tests.vectors import numbers as reference
 
 VECTORS = reference.load("encoding")
 COINS = StreamKey(bytes(range(16)), bytes(12))

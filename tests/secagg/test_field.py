@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import vectors_reference as reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secagg import field
 from secagg.field import PRIME
 from secagg.prg import StreamKey
+from tests.vectors import numbers as reference
 
 WORDS = st.integers(0, 2**64 - 1)
 ELEMENTS = st.integers(0, PRIME - 1)

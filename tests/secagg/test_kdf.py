@@ -5,12 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import vectors_reference as reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import errors, kdf
 from secagg.kdf import derive, digest, label
+from tests.vectors import primitives as reference
 
 VECTORS = reference.load("kdf")
 SECRET = bytes(range(32))

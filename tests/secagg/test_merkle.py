@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-import vectors_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import merkle
 from secagg.errors import LocalError
 from secagg.kdf import digest, label
+from tests.vectors import primitives as reference
 
 VECTORS = reference.load("merkle")
 SIZES = range(1, 41)

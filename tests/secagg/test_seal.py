@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import vectors_reference as reference
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
@@ -15,7 +14,16 @@ from hypothesis import strategies as st
 
 from secagg import seal
 from secagg.errors import DecodeError, LocalError, ParameterError, SecaggError
-from secagg.seal import SUITES, HpkeSealer, KeyPair, PublicKey, Suite
+from secagg.seal import (
+    SUITES,
+    HpkeSealer,
+    KeyPair,
+    PublicKey,
+    Suite,
+    open_between,
+    seal_between,
+)
+from tests.vectors import sealing as reference
 
 VECTORS = reference.load("seal")
 INFO, PLAINTEXT = b"information", b"a plaintext of some length"
@@ -314,10 +322,166 @@ def test_a_coefficient_of_ml_kem_is_below_q(at: int) -> None:
 
 def test_sealing_to_an_unchecked_low_order_key_is_refused() -> None:
     """`public_key` refuses it first; the sealer must still not raise anything else."""
-    zero = PublicKey(seal.X25519, bytes(32), X25519PublicKey.from_public_bytes(bytes(32)))
+    zero = low_order_key()
     with pytest.raises(DecodeError, match="low order") as caught:
         HpkeSealer().seal(zero, PLAINTEXT, INFO)
     assert caught.value.__suppress_context__
+
+
+def low_order_key() -> PublicKey:
+    point = X25519PublicKey.from_public_bytes(bytes(32))
+    return PublicKey(seal.X25519, bytes(32), point, point)
+
+
+# --- between two that published a key ----------------------------------------------------
+
+
+class NoSealer:
+    """Where both ends agree on a secret, nothing random is needed."""
+
+    def seal(self, to: PublicKey, plaintext: bytes, info: bytes) -> bytes:
+        raise AssertionError("sealed with a KEM")
+
+
+def ends(name: str) -> tuple[KeyPair, KeyPair]:
+    return pair_of(name, "one end"), pair_of(name, "other end")
+
+
+def sealed_between(name: str, *, known: bool = True) -> tuple[bytes, bytes]:
+    """What both ends agree on, or nothing, and what the first sealed for the second."""
+    one, other = ends(name)
+    agreed = one.agree(other.public) if known else b""
+    return agreed, seal_between(agreed, other.public, PLAINTEXT, INFO, HpkeSealer())
+
+
+def refused_between(agreed: bytes, own: KeyPair, sealed: bytes, info: bytes = INFO) -> None:
+    with pytest.raises(DecodeError) as caught:
+        open_between(agreed, own, sealed, info)
+    assert str(caught.value) == "a sealed message does not open"
+    assert caught.value.__suppress_context__
+
+
+KNOWN = pytest.mark.parametrize(
+    ("name", "known"), [("X25519", True), ("MLKEM768-X25519", True), ("MLKEM768-X25519", False)]
+)
+
+
+@names
+def test_two_ends_agree_on_what_rfc_7748_says(name: str) -> None:
+    """The X25519 half of a hybrid key is the last 32 bytes of its seed, and of its public key."""
+    one, other = ends(name)
+    seed = reference.stretch("one end", SUITES[name].seed_bytes)
+    assert one.agree(other.public) == reference.x25519(seed[-32:], other.public.raw[-32:])
+    assert one.agree(other.public) == other.agree(one.public)
+    assert one.agree(pair_of(name).public) != one.agree(other.public)
+    assert len(one.agree(one.public)) == 32
+
+
+def test_agreeing_with_a_low_order_key_is_refused() -> None:
+    with pytest.raises(DecodeError, match="low order") as caught:
+        pair_of("X25519").agree(low_order_key())
+    assert caught.value.__suppress_context__
+
+
+@KNOWN
+@settings(max_examples=15, deadline=None)
+@given(plaintext=st.binary(max_size=200), info=st.binary(max_size=100))
+def test_between_two_ends_round_trip(name: str, known: bool, plaintext: bytes, info: bytes) -> None:
+    one, other = ends(name)
+    agreed = one.agree(other.public) if known else b""
+    for to in (one, other):
+        sealed = seal_between(agreed, to.public, plaintext, info, HpkeSealer())
+        assert open_between(agreed, to, sealed, info) == plaintext
+        assert len(sealed) == SUITES[name].sealed_between_bytes(len(plaintext))
+
+
+def test_sizes_between_two_ends() -> None:
+    sizes = {name: suite.sealed_between_bytes(104) for name, suite in SUITES.items()}
+    assert sizes == {"X25519": 104 + 16, "MLKEM768-X25519": 104 + 16 + 1120}
+    assert [suite.agrees for suite in SUITES.values()] == [True, False]
+
+
+def test_agreed_sealing_is_aes_gcm_under_a_derived_key() -> None:
+    """By the library's HKDF: 32 bytes of key and a nonce, both bound to `info`."""
+    agreed, sealed = sealed_between("X25519")
+    raw = reference.derive(agreed, "between", INFO, length=44)
+    assert sealed == AESGCM(raw[:32]).encrypt(raw[32:], PLAINTEXT, None)
+
+
+def test_where_ends_agree_no_sealer_is_asked_and_the_same_comes_out() -> None:
+    agreed, sealed = sealed_between("X25519")
+    _, other = ends("X25519")
+    assert seal_between(agreed, other.public, PLAINTEXT, INFO, NoSealer()) == sealed
+
+
+def test_a_kem_between_two_ends_is_hpke_with_an_info_that_only_they_know() -> None:
+    one, other = ends("MLKEM768-X25519")
+    _, anonymous = sealed_between("MLKEM768-X25519", known=False)
+    assert other.open(anonymous, INFO) == PLAINTEXT
+    agreed, sealed = sealed_between("MLKEM768-X25519")
+    refused(other, sealed)
+    assert other.open(sealed, reference.derive(agreed, "between", INFO)) == PLAINTEXT
+    for guess in (b"", bytes(32), one.agree(pair_of("MLKEM768-X25519").public)):
+        refused_between(guess, other, sealed)
+    refused_between(agreed, other, anonymous)
+
+
+@KNOWN
+@pytest.mark.parametrize("info", [b"", INFO[:-1], INFO + b"\0", INFO[::-1], INFO * 2])
+def test_another_info_does_not_open_between_two_ends(name: str, known: bool, info: bytes) -> None:
+    agreed, sealed = sealed_between(name, known=known)
+    refused_between(agreed, ends(name)[1], sealed, info)
+
+
+@names
+def test_another_pair_of_ends_does_not_open(name: str) -> None:
+    """Who has only one of the two keys, or the same keys with somebody else."""
+    one, other = ends(name)
+    third = pair_of(name)
+    _, sealed = sealed_between(name)
+    for agreed in (third.agree(one.public), third.agree(other.public)):
+        for opener in (one, other, third):
+            refused_between(agreed, opener, sealed)
+
+
+def test_a_kem_is_opened_by_its_recipient_only() -> None:
+    """Unlike what two ends agreed on, which is the same both ways: `info` says the direction."""
+    agreed, sealed = sealed_between("MLKEM768-X25519")
+    refused_between(agreed, ends("MLKEM768-X25519")[0], sealed)
+    agreed, sealed = sealed_between("X25519")
+    assert open_between(agreed, ends("X25519")[0], sealed, INFO) == PLAINTEXT
+
+
+@KNOWN
+def test_a_change_anywhere_does_not_open_between_two_ends(name: str, known: bool) -> None:
+    agreed, sealed = sealed_between(name, known=known)
+    _, other = ends(name)
+    tag = len(sealed) - seal.TAG_BYTES
+    for at in (0, 1, len(PLAINTEXT) - 1, tag - 1, tag, tag + 7, len(sealed) - 1):
+        for flip in (0x01, 0x80):
+            changed = bytearray(sealed)
+            changed[at] ^= flip
+            refused_between(agreed, other, bytes(changed))
+
+
+@KNOWN
+def test_cut_and_extended_do_not_open_between_two_ends(name: str, known: bool) -> None:
+    agreed, sealed = sealed_between(name, known=known)
+    _, other = ends(name)
+    for size in (0, 1, 15, 16, 17, len(sealed) - 1):
+        refused_between(agreed, other, sealed[:size])
+    for wrong in (sealed + b"\0", b"\0" + sealed, sealed * 2, bytes(len(sealed))):
+        refused_between(agreed, other, wrong)
+
+
+@KNOWN
+@settings(max_examples=25, deadline=None)
+@given(data=st.binary(max_size=1300), info=st.binary(max_size=8))
+def test_opening_random_bytes_between_two_ends(
+    name: str, known: bool, data: bytes, info: bytes
+) -> None:
+    agreed, _ = sealed_between(name, known=known)
+    refused_between(agreed, ends(name)[1], data, info)
 
 
 # --- names and what is shown --------------------------------------------------------------
@@ -340,6 +504,7 @@ def test_a_repr_hides_the_private_half(name: str) -> None:
     pair = pair_of(name)
     for shown in (repr(pair), str(pair), repr(pair.public), repr(pair.public.suite), f"{pair}"):
         assert "_private" not in shown
+        assert "_scalar" not in shown
         assert "PrivateKey" not in shown
         for i in range(0, len(seed), 32):
             assert seed[i : i + 32].hex() not in shown

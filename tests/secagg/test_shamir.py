@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import vectors_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from secagg import errors, field, shamir
 from secagg.errors import DecodeError, LocalError
 from secagg.field import PRIME
 from secagg.prg import StreamKey
+from tests.vectors import numbers as reference
 
 VECTORS = reference.load("shamir")
 COINS = StreamKey(bytes(range(16)), bytes(12))
@@ -271,6 +271,30 @@ def test_limbs_out_of_range_in_a_share(place: int, limb: int) -> None:
 def test_shares_of_another_length(size: int) -> None:
     with pytest.raises(DecodeError, match="36 bytes"):
         shamir.parse_share(bytes(size))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_shares_one_after_the_other_are_checked_as_one_by_one(count: int) -> None:
+    top = share_of([PRIME - 1] * 9)
+    good = b"".join([*deal_one([1, 2], 2), top, *deal_one([3, 4, 5, 6], 3)][:count])
+    shamir.check_shares(good, count)
+    assert len(good) == 36 * count
+    for wrong in {count - 1, count + 1, count + 36} - {-1}:
+        with pytest.raises(DecodeError, match=f"where {wrong} shares have {36 * wrong}"):
+            shamir.check_shares(good, wrong)
+    for size in {len(good) - 1, len(good) + 1, len(good) + 36} - {-1}:
+        with pytest.raises(DecodeError, match=f"^{size} bytes"):
+            shamir.check_shares(good[:size].ljust(size, b"\0"), count)
+
+
+@pytest.mark.parametrize("place", [0, 8, 9, 17, 26])
+@pytest.mark.parametrize("limb", [PRIME, PRIME + 1, 2**31, 2**32 - 1])
+def test_a_limb_out_of_range_in_any_of_several_shares(place: int, limb: int) -> None:
+    limbs = [PRIME - 1] * 27
+    shamir.check_shares(share_of(limbs), 3)
+    limbs[place] = limb
+    with pytest.raises(DecodeError, match="a share has a limb that is not below the prime"):
+        shamir.check_shares(share_of(limbs), 3)
 
 
 def test_errors_show_no_share_and_no_secret() -> None:

@@ -1,0 +1,1 @@
+"""Attacks on every protocol, and on one that is weak on purpose. Not an installed package."""

@@ -1,0 +1,120 @@
+"""Model inconsistency: all but the victim get a model whose first layer is dead.
+
+Their gradients of that layer are zero, and the sum's is the victim's alone, whatever the size
+of the cohort (Pasquini et al., CCS 2022, arXiv:2111.07380). The server rewrites whatever it
+may so that each client sees the model that it was given, and only that.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.security.attack import Attack, Case, Effort
+from benchmarks.security.inversion import HIDDEN, records
+from benchmarks.security.lying import VICTIM
+from benchmarks.security.stats import bootstrap
+from benchmarks.security.targets import APPLICATION, Target
+from benchmarks.security.verdict import Measured, Rule
+from benchmarks.security.views import Floats, encode_with
+from fl.inversion import one_record_update
+from fl.models import build, load_vector, to_vector
+from protocols.base import SERVER, Envelope, Machine
+from protocols.driver import Simulation
+from secagg.codec import decode, encode
+from secagg.encoding import FixedPoint
+from secagg.kdf import digest
+
+FIRST = HIDDEN * 65
+"""Coordinates of the first layer."""
+
+
+class TwoModels(Simulation):
+    """A server that shows the victim one model and everybody else another."""
+
+    def _start(self, me: int) -> list[Envelope]:
+        shown, self.application = self.application, application_of(me)
+        try:
+            return super()._start(me)
+        finally:
+            self.application = shown
+
+    def _advance(self, me: int, request: Sequence[Envelope]) -> list[Envelope]:
+        machine = self.parties[me].machine
+        shown = application_of(me)
+        rewritten = [_rewritten(each, machine, application=shown) for each in request]
+        return super()._advance(me, rewritten)
+
+    def _deliver_to_server(self, envelopes: Iterable[Envelope]) -> None:
+        machine = self.server.machine
+        super()._deliver_to_server([_rewritten(each, machine) for each in envelopes])
+
+
+def application_of(me: int) -> bytes:
+    """The digest of what client `me` was shown; helpers see what the victim sees."""
+    return APPLICATION if me == VICTIM else digest("model", "with a dead first layer")
+
+
+def _rewritten(envelope: Envelope, machine: Machine, **fields: Any) -> Envelope:
+    """The message as its recipient would expect it: all that is not sealed or signed."""
+    body = decode(envelope.data, machine.receivable)
+    known = {name: value for name, value in fields.items() if hasattr(body, name)}
+    context = machine.state.expected_context
+    if context:
+        known["context"] = context
+    data = encode(msgspec.structs.replace(body, **known))
+    return Envelope(envelope.sender, envelope.to, envelope.stage, data)
+
+
+def gradients(clients: int, number: int) -> list[Floats]:
+    """One step of each client on one image: the victim's model is whole."""
+    x, y = records(clients * (number + 1))
+    x, y = x[clients * number :], y[clients * number :]
+    whole = build((64, HIDDEN, 10), seed=number)
+    dead = build((64, HIDDEN, 10), seed=number)
+    start = to_vector(whole)
+    start[FIRST - HIDDEN : FIRST] = -1000.0
+    load_vector(dead, start)
+    models = [whole, *[dead] * (clients - 1)]
+    return [
+        np.asarray(one_record_update(model, a, b, lr=1.0), np.float64)
+        for model, a, b in zip(models, x, y, strict=True)
+    ]
+
+
+def error(target: Target, clients: int, number: int) -> tuple[float, str]:
+    """Relative error of the victim's first layer in the sum, 1 where there is no sum."""
+    updates = gradients(clients, number)
+    encoding = FixedPoint(24, 2.0, 1, clients)
+    inputs = {u: encode_with(encoding, update, u) for u, update in enumerate(updates, 1)}
+    parameters = target.parameters(clients, len(inputs[1]), encoding.modulus_bits)
+    simulation = target.simulation(parameters, inputs, number, record=False, kind=TwoModels)
+    outcome = simulation.run()
+    if outcome.result is None:
+        why = next((str(e) for who, e in outcome.errors if who != SERVER), str(outcome.abort))
+        return 1.0, why
+    mean, _ = encoding.decode(outcome.result.total)
+    found = mean[:FIRST] * len(outcome.result.contributors)
+    true = updates[0][:FIRST]
+    return min(1.0, float(np.linalg.norm(found - true) / np.linalg.norm(true))), ""
+
+
+def _measure(target: Target, effort: Effort) -> Measured | None:
+    if target.family not in ("plain", "masking") and not target.is_reference:
+        return None
+    clients = effort.of(6, 20)
+    tried = [error(target, clients, number) for number in range(effort.of(4, 8))]
+    errors = np.array([each for each, _ in tried])
+    note = next((why for _, why in tried if why), f"{clients} clients")
+    return Measured(float(errors.mean()), *bootstrap(errors), "bootstrap", note)
+
+
+ATTACK = Attack(
+    "model inconsistency",
+    "The victim gets the model, all others one whose first layer is dead. How far from the "
+    "victim's gradient is the sum's?",
+    "Pasquini et al., CCS 2022, arXiv:2111.07380",
+    "relative error of the victim's gradient",
+    (Case("one dead layer", Rule(bar=0.1, baseline=0.9, wins="below"), _measure),),
+)

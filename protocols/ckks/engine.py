@@ -1,0 +1,63 @@
+"""CKKS with TenSEAL (Cheon et al., ASIACRYPT 2017): slots are real numbers."""
+
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import tenseal
+from numpy.typing import NDArray
+
+from protocols.base import Parameters
+from protocols.ckks.parameters import CkksParameters, centre
+from protocols.he.engine import TensealEngine, double, new_context, plain_tensor
+from protocols.he.packing import Words
+from protocols.he.wire import Field
+from secagg.errors import DecodeError
+
+
+class CkksEngine(TensealEngine):
+    """Integers, centred at zero, at a scale at which rounding gives the exact sum back."""
+
+    load_tensor: ClassVar[Any] = tenseal.ckks_tensor_from
+
+    def __init__(self, parameters: CkksParameters) -> None:
+        super().__init__(parameters)
+        self._scale = 2.0**parameters.scale_bits
+        self._centre = centre(parameters.packing)
+        self._largest = parameters.packing.largest
+
+    def context(self) -> Any:
+        """See `TensealEngine`."""
+        context = new_context(tenseal.SCHEME_TYPE.CKKS, self.parameters, None)
+        context.global_scale = self._scale
+        return context
+
+    def tensor(self, context: Any, slots: Words) -> Any:
+        """See `TensealEngine`."""
+        centred = slots.astype(np.int64) - self._centre
+        plain = plain_tensor(centred.astype(np.float64), "float")
+        return tenseal.ckks_tensor(context, plain, scale=self._scale, batch=True)
+
+    def tail(self) -> list[Field]:
+        """See `TensealEngine`: scale and batch size."""
+        return [(3, double(self._scale)), (4, self.parameters.slots)]
+
+    def scale(self) -> float:
+        """See `TensealEngine`."""
+        return self._scale
+
+    def opened(self, plain: NDArray[Any], clients: int) -> Words:
+        """Round to the grid, which removes every trace of the noise from what is released
+        (Li, Micciancio, EUROCRYPT 2021). DecodeError for what is no sum of so many clients.
+        """
+        sums: NDArray[np.float64] = np.rint(plain) + clients * self._centre
+        if not np.all((sums >= 0) & (sums <= clients * self._largest)):
+            raise DecodeError("a slot that is no sum of so many clients")
+        return sums.astype(np.uint64)
+
+
+@lru_cache(maxsize=8)
+def engine_of(parameters: Parameters) -> CkksEngine:
+    """The one engine of these parameters in this process: it keeps no key."""
+    assert isinstance(parameters, CkksParameters)  # noqa: S101 - the registry's pair
+    return CkksEngine(parameters)
