@@ -1,130 +1,317 @@
-"""The journal on disk: SQLite in WAL mode, one file a party, fsync before every answer."""
+"""The journal on disk: SQLite in WAL mode, one file a party, fsync before every answer.
+
+What is kept. `claim` is a chain: every entry is sealed together with the seal before it, and
+`head` has the last one, so that no claim can be changed, moved or left out unseen. An entry
+names the content that its session's `item`s had with it: the parts of the state and what was
+sent, each a row with its digest, with the bytes in `chunk`s. A long vector is written from
+the memory that it is in and read into the memory that it will be in, chunk by chunk.
+
+What is refused, by name and with nothing overwritten: another file, a newer version, the
+store of another party or roster, and one that was cut off or changed. Without a `key` the
+seals find accidents; with one, kept elsewhere, they find everything but the return of an
+older copy of the whole file. Nothing inside a file can find that: never put a store back from
+a backup.
+"""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from fl.identity_files import write_new
 from protocols.base import Envelope
 from protocols.journal import CLOSED, Claim, Stored, already_claimed
 from secagg.errors import LocalError
+from secagg.kdf import DIGEST_BYTES, derive, digest
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS claim (
-    session BLOB NOT NULL, party INTEGER NOT NULL, stage TEXT NOT NULL, digest BLOB NOT NULL,
-    PRIMARY KEY (session, party, stage)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS state (
-    session BLOB NOT NULL, party INTEGER NOT NULL, snapshot BLOB NOT NULL,
-    PRIMARY KEY (session, party)
+APPLICATION = 0x5E_CA_66_01
+VERSION = 1
+SPENT = "spent"
+CHUNK = 4 * 1024 * 1024
+_MAGIC = b"SQLite format 3\0"
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+CREATE TABLE head (party INTEGER NOT NULL, roster BLOB NOT NULL, seal BLOB NOT NULL);
+CREATE TABLE claim (
+    number INTEGER PRIMARY KEY, session BLOB NOT NULL, stage TEXT NOT NULL,
+    digest BLOB NOT NULL, content BLOB NOT NULL, seal BLOB NOT NULL, UNIQUE (session, stage)
 );
-CREATE TABLE IF NOT EXISTS outbox (
-    session BLOB NOT NULL, sender INTEGER NOT NULL, position INTEGER NOT NULL,
-    recipient INTEGER NOT NULL, stage TEXT NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (session, sender, position)
+CREATE TABLE item (
+    session BLOB NOT NULL, kind TEXT NOT NULL, position INTEGER NOT NULL,
+    recipient INTEGER NOT NULL, stage TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (session, kind, position)
+);
+CREATE TABLE chunk (
+    session BLOB NOT NULL, kind TEXT NOT NULL, position INTEGER NOT NULL,
+    offset INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (session, kind, position, offset)
 );
 """
-_CLOSE_OTHERS = (
-    "DELETE FROM state WHERE party = :party AND session <> :session",
-    "DELETE FROM outbox WHERE sender = :party AND session <> :session",
-    f"""INSERT OR IGNORE INTO claim SELECT DISTINCT session, party, '{CLOSED}', x'' FROM claim
-        WHERE party = :party AND session <> :session""",  # noqa: S608 - two constants of ours
+_STATE, _VECTOR, _ENVELOPE = "state", "vector", "envelope"
+_ITEMS = """SELECT kind, position, recipient, stage, size, digest FROM item
+            WHERE session = ? ORDER BY kind, position"""
+
+
+_DELETE = (
+    "DELETE FROM chunk WHERE (session, kind, position) = (?, ?, ?)",
+    "DELETE FROM item WHERE (session, kind, position) = (?, ?, ?)",
 )
-SPENT = "spent"
+_Part = tuple[int, str, bytes | bytearray | memoryview]
+"""Recipient, stage and data: of a state or a vector, the data only."""
+
+
+class _Item(NamedTuple):
+    """One row of `item`, without its session."""
+
+    kind: str
+    position: int
+    recipient: int
+    stage: str
+    size: int
+    digest: bytes
 
 
 class SqliteJournal:
     """A `protocols.journal.Journal` in the file `path`, readable by its owner only.
 
-    A claim and the state it leads to are one transaction. What a state replaces is
-    overwritten in the file (`secure_delete`), and the log that would still hold it is folded
-    back, at the latest when the file is opened again; the disk below may keep more. Raises
-    LocalError where the disk or the file fails, with nothing half-written.
+    party: whose it is, no other's; roster: 32 bytes, the federation that it is for; key: 32
+    bytes for the seals, empty for none. A claim and the state it leads to are one transaction.
+    What a state replaces is overwritten in the file (`secure_delete`), and the log that would
+    still hold it is folded back, at the latest when the file is opened again; the disk below
+    may keep more. Raises LocalError where the disk or the file fails, with nothing
+    half-written.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA secure_delete = ON")
-        self._db.executescript(_SCHEMA)
-        self._fold()
+    def __init__(self, path: Path, party: int, roster: bytes, *, key: bytes = b"") -> None:
+        self._path = path
+        self._party = party
+        self._key = key or bytes(DIGEST_BYTES)
+        self._first = derive(self._key, "journal", party, roster)
+        if not path.exists():
+            write_new(path, _empty(party, roster, self._first), 0o600)
+        _check_header(path)
+        with self._reading():
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._check_owner(party, roster)
+            path.chmod(0o600)
+            for name, value in (
+                ("journal_mode", "WAL"),
+                ("synchronous", "FULL"),
+                ("fullfsync", "ON"),
+                ("secure_delete", "ON"),
+            ):
+                self._run(f"PRAGMA {name} = {value}")
+            self._fold()
+            self._verify()
 
     def commit(self, claim: Claim, stored: Stored) -> None:
         """See `protocols.journal.Journal`."""
+        self._check_party(claim.party)
         with self._transaction():
-            if self._claimed(claim):
+            if self._claimed(claim.session, claim.stage):
                 raise already_claimed(claim)
-            self._db.execute("INSERT INTO claim VALUES (?, ?, ?, ?)", claim)
-            self._store(claim.session, claim.party, stored)
+            content = self._store(claim.session, stored)
+            self._append(claim.session, claim.stage, claim.digest, content)
 
-    def close(self, session: bytes, party: int, snapshot: bytes) -> None:
+    def close(self, session: bytes, party: int, last: Stored) -> None:
         """See `protocols.journal.Journal`."""
+        self._check_party(party)
         with self._transaction():
-            closed = (session, party, CLOSED, b"")
-            self._db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?, ?)", closed)
-            self._store(session, party, Stored(snapshot, ()))
+            if not self._claimed(session, CLOSED):
+                self._append(session, CLOSED, b"", self._store(session, last))
 
     def latest(self, session: bytes, party: int) -> Stored | None:
-        """See `protocols.journal.Journal`."""
-        key = (session, party)
-        query = "SELECT snapshot FROM state WHERE session = ? AND party = ?"
-        found = self._db.execute(query, key).fetchone()
-        if found is None:
+        """See `protocols.journal.Journal`. LocalError where it is not what was stored."""
+        self._check_party(party)
+        with self._reading():
+            query = "SELECT content FROM claim WHERE session = ? ORDER BY number DESC LIMIT 1"
+            found = self._run(query, (session,)).fetchone()
+            items = self._items(session)
+            if (found[0] if found else b"") != _content(items):
+                raise self._damaged("a stored state is not the one that was claimed")
+            parts = {item[:2]: self._load(session, item) for item in items}
+        if not items:
             return None
-        query = """SELECT sender, recipient, stage, data FROM outbox
-                   WHERE session = ? AND sender = ? ORDER BY position"""
-        return Stored(found[0], tuple(Envelope(*row) for row in self._db.execute(query, key)))
-
-    def close_others(self, session: bytes, party: int) -> None:
-        """Close every other session of this party: what it still holds there is of no use to
-        it any more, and of much to a thief.
-        """
-        key = {"session": session, "party": party}
-        with self._transaction():
-            for statement in _CLOSE_OTHERS:
-                self._db.execute(statement, key)
-
-    def spend(self, model: bytes, party: int) -> None:
-        """Record that this party's update of a model (its digest) may be known in a sum."""
-        claim = (model, party, SPENT, b"")
-        with self._transaction():
-            self._db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?, ?)", claim)
-
-    def is_spent(self, model: bytes, party: int) -> bool:
-        """Whether `spend` was said of this model, ever."""
-        query = "SELECT 1 FROM claim WHERE session = ? AND party = ? AND stage = ?"
-        return self._db.execute(query, (model, party, SPENT)).fetchone() is not None
-
-    def _claimed(self, claim: Claim) -> bool:
-        query = "SELECT 1 FROM claim WHERE session = ? AND party = ? AND stage IN (?, ?)"
-        return self._db.execute(query, (*claim[:3], CLOSED)).fetchone() is not None
-
-    def _store(self, session: bytes, party: int, stored: Stored) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (session, party, stored.snapshot)
+        outbox = (
+            Envelope(party, item.recipient, item.stage, bytes(parts[item[:2]]))
+            for item in items
+            if item.kind == _ENVELOPE
         )
-        self._db.execute("DELETE FROM outbox WHERE session = ? AND sender = ?", (session, party))
-        self._db.executemany(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?)",
-            ((session, party, i, e.to, e.stage, e.data) for i, e in enumerate(stored.outbox)),
+        vectors = (parts[item[:2]] for item in items if item.kind == _VECTOR)
+        return Stored(bytes(parts[_STATE, 0]), tuple(outbox), tuple(vectors))
+
+    def close_others(self, session: bytes) -> None:
+        """Close every other session: what is still held there is of no use to this party any
+        more, and of much to a thief.
+        """
+        others = """SELECT session FROM claim WHERE session <> ? AND stage <> ?
+                    EXCEPT SELECT session FROM claim WHERE stage = ?"""
+        with self._transaction():
+            for (other,) in self._run(others, (session, SPENT, CLOSED)).fetchall():
+                self._append(other, CLOSED, b"", self._put(other, {}))
+
+    def spend(self, model: bytes) -> None:
+        """Record that this party's update of a model (its digest) may be known in a sum."""
+        with self._transaction():
+            if not self.is_spent(model):
+                self._append(model, SPENT, b"", b"")
+
+    def is_spent(self, model: bytes) -> bool:
+        """Whether `spend` was said of this model, ever."""
+        query = "SELECT 1 FROM claim WHERE session = ? AND stage = ?"
+        return self._run(query, (model, SPENT)).fetchone() is not None
+
+    # --- the chain of claims
+
+    def _claimed(self, session: bytes, stage: str) -> bool:
+        query = "SELECT 1 FROM claim WHERE session = ? AND stage IN (?, ?)"
+        return self._run(query, (session, stage, CLOSED)).fetchone() is not None
+
+    def _append(self, session: bytes, stage: str, sent: bytes, content: bytes) -> None:
+        (before,) = self._run("SELECT seal FROM head").fetchone()
+        (count,) = self._run("SELECT coalesce(max(number), 0) FROM claim").fetchone()
+        seal = self._seal(before, count + 1, session, stage, sent, content)
+        entry = (count + 1, session, stage, sent, content, seal)
+        self._run("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?)", entry)
+        self._run("UPDATE head SET seal = ?", (seal,))
+
+    def _seal(self, before: bytes, *entry: Any) -> bytes:
+        return derive(self._key, "journal claim", before, *entry)
+
+    def _verify(self) -> None:
+        """Every entry follows from the one before it, from the owner to the head."""
+        seal = self._first
+        for place, entry in enumerate(self._run("SELECT * FROM claim ORDER BY number"), start=1):
+            seal = self._seal(seal, *entry[:-1])
+            if entry[0] != place or entry[-1] != seal:
+                raise self._damaged(f"claim {place} does not verify")
+        if self._run("SELECT seal FROM head").fetchall() != [(seal,)]:
+            raise self._damaged("a claim is missing, or it is sealed under another key")
+
+    # --- states and messages, in chunks
+
+    def _store(self, session: bytes, stored: Stored) -> bytes:
+        """Replace what is stored of a session; returns the digest of all of it."""
+        parts: dict[tuple[str, int], _Part] = {(_STATE, 0): (0, "", stored.snapshot)}
+        parts |= {(_VECTOR, i): (0, "", each) for i, each in enumerate(stored.vectors)}
+        parts |= {(_ENVELOPE, i): (e.to, e.stage, e.data) for i, e in enumerate(stored.outbox)}
+        return self._put(session, parts)
+
+    def _put(self, session: bytes, parts: Mapping[tuple[str, int], _Part]) -> bytes:
+        """What is the same stays where it is: a long vector is often stored twice in a row."""
+        views = {where: memoryview(data).cast("B") for where, (_, _, data) in parts.items()}
+        items = [
+            _Item(*where, to, stage, len(views[where]), sha256(views[where]).digest())
+            for where, (to, stage, _) in sorted(parts.items())
+        ]
+        before = self._items(session)
+        for item in set(before) - set(items):
+            key = (session, item.kind, item.position)
+            for delete in _DELETE:
+                self._run(delete, key)
+        for item in sorted(set(items) - set(before)):
+            self._run("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", (session, *item))
+            self._write(session, item, views[item[:2]])
+        return _content(items)
+
+    def _write(self, session: bytes, item: _Item, data: memoryview) -> None:
+        for offset in range(0, item.size, CHUNK):
+            row = (session, item.kind, item.position, offset, data[offset : offset + CHUNK])
+            self._run("INSERT INTO chunk VALUES (?, ?, ?, ?, ?)", row)
+
+    def _items(self, session: bytes) -> list[_Item]:
+        return [_Item(*row) for row in self._run(_ITEMS, (session,))]
+
+    def _load(self, session: bytes, item: _Item) -> bytearray:
+        query = """SELECT offset, data FROM chunk WHERE (session, kind, position) = (?, ?, ?)
+                   ORDER BY offset"""
+        whole = bytearray(item.size)
+        for offset, data in self._run(query, (session, item.kind, item.position)):
+            whole[offset : offset + len(data)] = data
+        if len(whole) != item.size or sha256(whole).digest() != item.digest:
+            raise self._damaged("stored bytes are not those that were claimed")
+        return whole
+
+    # --- the file
+
+    def _check_party(self, party: int) -> None:
+        if party != self._party:
+            raise LocalError(f"{self._path} is the journal of party {self._party}, not {party}")
+
+    def _check_owner(self, party: int, roster: bytes) -> None:
+        found = self._run("SELECT party, roster FROM head").fetchone() or (None, b"")
+        if found[0] != party:
+            raise LocalError(f"{self._path} is the journal of party {found[0]}, not {party}")
+        if found[1] != roster:
+            raise LocalError(f"{self._path} is a journal for another roster; use one file for each")
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Every statement goes through here."""
+        return self._db.execute(statement, values)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What SQLite reads may have any type: a value of the wrong one is damage, too."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._damaged(str(error)) from None
+        except (TypeError, ValueError, OverflowError):
+            raise self._damaged("a value of another type") from None
+
+    def _damaged(self, why: str) -> LocalError:
+        return LocalError(
+            f"the journal {self._path} is damaged or was changed ({why}); it is left as it is, and "
+            "its party sits out until it has a new one"
         )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._run("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
+            self._run("COMMIT")
             self._fold()
         except sqlite3.Error as error:
-            raise LocalError(f"the journal cannot be written: {error}") from None
+            raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
     def _fold(self) -> None:
         """Move the log into the file, where overwriting is overwriting."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _content(items: Iterable[_Item]) -> bytes:
+    """32 bytes that stand for all items of a session, empty for none."""
+    rows = [part for item in items for part in item]
+    return digest("journal content", *rows) if rows else b""
+
+
+def _empty(party: int, roster: bytes, seal: bytes) -> bytes:
+    """A new journal, as the bytes of its file."""
+    db = sqlite3.connect(":memory:")
+    db.executescript(_SCHEMA)
+    with db:
+        db.execute("INSERT INTO head VALUES (?, ?, ?)", (party, roster, seal))
+    return db.serialize()
+
+
+def _check_header(path: Path) -> None:
+    """Refuse another file before SQLite touches it (its file format, 1.3)."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise LocalError(f"{path}: {error.strerror}") from None
+    version, application = (int.from_bytes(header[i : i + 4], "big") for i in (60, 68))
+    if len(header) < 100 or not header.startswith(_MAGIC) or application != APPLICATION:
+        raise LocalError(f"{path} is not a journal, or was cut off; it is left as it is")
+    if version != VERSION:
+        raise LocalError(
+            f"{path} is a journal of version {version}; this program reads {VERSION}: "
+            "it is left as it is, use the program that wrote it"
+        )

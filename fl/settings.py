@@ -68,6 +68,18 @@ class Settings:
         return self.parameters(1).stages
 
     @cached_property
+    def helpers(self) -> Mapping[int, str]:
+        """The parties beside clients and server, by number: what each is called."""
+        parameters = self.parameters(1)
+        first, count = parameters.clients + 1, parameters.helpers
+        role = parameters.helper_role
+        return {first + i: role if count == 1 else f"{role} {i + 1}" for i in range(count)}
+
+    def name_of(self, party: int) -> str:
+        """What errors call a client or a helper."""
+        return self.helpers.get(party, f"client {party}")
+
+    @cached_property
     def roster_digest(self) -> bytes:
         """32 bytes for the members."""
         return roster_digest(self.roster)
@@ -115,6 +127,8 @@ class Settings:
     def parameters(self, model_length: int) -> Parameters:
         """The protocol's parameters for a model of so many values, and one weight."""
         options: dict[str, Any] = {"suite": self.suite} if self.used_suite else {}
+        if "largest" in self.machines.parameters.__struct_fields__:
+            options["largest"] = self.max_weight * (2**self.encoding.bits - 1)
         return self.machines.configure(len(self.roster), model_length + 1, MODULUS_BITS, **options)
 
     @cached_property

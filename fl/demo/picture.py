@@ -121,7 +121,8 @@ def as_if_clear(message: bytes, length: int, weight: int, settings: Settings) ->
     """
     bits, encoding = settings.encoding.modulus_bits, settings.encoding
     packed = max(_byte_strings(decode(message, list)), key=len)
-    words = unpack(packed, bits, 8 * len(packed) // bits)[:length]
+    whole = 8 * len(packed) // bits
+    words = unpack(packed[: -(-whole * bits // 8)], bits, whole)[:length]
     values: Array = np.zeros(length)
     values[: len(words)] = words / (weight * encoding.scale) - encoding.clip
     return values

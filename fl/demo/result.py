@@ -66,7 +66,9 @@ class Curves(Struct, frozen=True):
 
 
 class DemoResult(Struct, frozen=True):
-    """Everything in `result.json`. `auc` has null where the test set lacks a class."""
+    """Everything in `result.json`. `auc` has null where the test set lacks a class; `helpers` are
+    the parties beside clients and server.
+    """
 
     protocol: str
     suite: str
@@ -81,6 +83,7 @@ class DemoResult(Struct, frozen=True):
     rounds: tuple[Round, ...]
     seconds: float
     versions: Mapping[str, str]
+    helpers: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -141,6 +144,7 @@ class Collector:
             rounds=tuple(_round(e) for e in self.ended),
             seconds=seconds,
             versions=_versions(),
+            helpers=tuple(settings.helpers.values()),
         )
 
 

@@ -104,6 +104,10 @@ class View:
                 self._marks = {k: m for k, m in self._marks.items() if k[0] != who}
                 self._notes[who] = f"{'back' if again else 'up'} as process {pid}"
 
+    def _helpers(self) -> str:
+        names = list(self.settings.helpers.values())
+        return f" and {len(names)} more ({', '.join(names)})" if names else ""
+
     @property
     def _stages(self) -> tuple[str, ...]:
         return self.settings.stages
@@ -117,7 +121,8 @@ class View:
         suite = f", suite {s.used_suite}" if s.used_suite else ""
         text = Text.assemble(
             (f"{about.title}\n", "bold"),
-            f"{self._clients} client processes, protocol {s.protocol}{suite}; a round needs "
+            f"{self._clients} client processes{self._helpers()}, protocol {s.protocol}{suite}; "
+            "a round needs "
             f"{s.parameters(1).floor} of {self._clients}",
         )
         return Panel(text, border_style="cyan", expand=False)
@@ -128,7 +133,8 @@ class View:
         for stage in self._stages:
             table.add_column(stage, justify="center")
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        for who, name in enumerate(self.settings.roster, start=1):
+        names = {**dict(enumerate(self.settings.roster, start=1)), **self.settings.helpers}
+        for who, name in names.items():
             marks = (self._marks.get((who, stage), " ") for stage in self._stages)
             cells = [Text(mark, style=STYLES.get(mark, "")) for mark in marks]
             table.add_row(f"{who} {name}", *cells, Text(self._notes.get(who, ""), style="dim"))

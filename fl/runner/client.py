@@ -84,7 +84,7 @@ class _Client:
         self._server = server
         clients = len(settings.roster)
         self._silo = load_silo(settings.data, config.me - 1, seed=settings.seed, clients=clients)
-        self._journal = SqliteJournal(config.journal)
+        self._journal = SqliteJournal(config.journal, config.me, settings.roster_digest)
         self._model = build(find(settings.data).widths, settings.seed)
         self._observer = connect(config.observer) if config.observer else None
         if self._observer:
@@ -131,9 +131,9 @@ class _Client:
         )
         self._party = None
         self._model_digest = digest("model", start.model)
-        if self._journal.is_spent(self._model_digest, self._config.me):
+        if self._journal.is_spent(self._model_digest):
             raise LocalError("our update of this model is spent; wait for another model")
-        self._journal.close_others(start.session_id, self._config.me)
+        self._journal.close_others(start.session_id)
         self._party = Party(machine, self._journal)
         self._start = start
         self._send(self._party.handle(Join()))
@@ -147,7 +147,7 @@ class _Client:
         if self._party.machine.state.stage == "unmask":
             # before the answer: from here on our update may be known in a sum, and the same
             # update in another sum would be known by the difference
-            self._journal.spend(self._model_digest, self._config.me)
+            self._journal.spend(self._model_digest)
         self._send(self._party.handle(Received(SERVER, frame.data)))
         self._contribute_if_asked()
 

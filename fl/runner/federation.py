@@ -27,6 +27,7 @@ from fl.runner.frames import (
     Refused,
     Sent,
     Start,
+    Summon,
     TrainAlone,
     Training,
     Verdict,
@@ -37,14 +38,13 @@ from fl.schedule import Kill
 from fl.settings import STAGE_DEADLINE, Settings
 from fl.training import Metrics, configure, evaluate
 from fl.updates import decode_sum
-from protocols.base import Begin, Envelope, Machine, Received, Result, RoundClosed, Session
+from protocols.base import SERVER, Begin, Envelope, Machine, Received, Result, RoundClosed, Session
 from protocols.journal import Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.ring import word
 from secagg.rng import SystemSource
 
 Vector = NDArray[np.float64]
-LAST_STAGE = "unmask"
 PIECE_PATIENCE = 2.0
 """Seconds without a piece after which a client in the middle of an upload is not waited for."""
 
@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Rejoined(Event):
-    """A client has a process again (or for the first time), under this process number."""
+    """A client or helper has a process again (or for the first time), under this number."""
 
     client: int
     pid: int
@@ -79,7 +79,7 @@ class StageStarted(Event):
 
 @dataclass(frozen=True)
 class Answered(Event):
-    """The server accepted a client's message of this stage."""
+    """The server accepted a client's or helper's message of this stage."""
 
     client: int
     stage: str
@@ -95,7 +95,7 @@ class TrainingBegan(Event):
 
 @dataclass(frozen=True)
 class Lost(Event):
-    """A client is gone: killed by the script, or ended otherwise."""
+    """A client or helper is gone: killed by the script, or ended otherwise."""
 
     client: int
     stage: str
@@ -160,7 +160,7 @@ class Federation:
         self._test = load_test(settings.data, clients=len(settings.roster))
         self._pool = pool
         self._observed = observed
-        self._journal = SqliteJournal(pool.file("server.sqlite"))
+        self._journal = SqliteJournal(pool.file("server.sqlite"), SERVER, settings.roster_digest)
         self._away: dict[int, int] = {}
         self._spent = False
         self._received: tuple[int, bytes] | None = None
@@ -205,7 +205,7 @@ class Federation:
         kills = [k for k in self.settings.kills if k.round == number]
         yield from self._gather(number)
         yield from self._kill(kills, self.settings.stages[0])
-        clients = tuple(sorted(self._pool.alive))
+        clients = tuple(sorted(self._pool.alive - self.settings.helpers.keys()))
         if self._observed:
             pids = {who: self._pool.pid(who) for who in clients}
             self._pool.ask_observer(BeginRound(number, pids), BeginRound)
@@ -215,6 +215,8 @@ class Federation:
         server = self._server(config, model)
         for who in clients:
             self._pool.tell(who, Start(server.session_id, config, model))
+        for who in self.settings.helpers:
+            self._pool.tell(who, Summon(server.session_id))
         yield from self._stages(number, server, kills)
         yield self._ended
 
@@ -292,11 +294,18 @@ class Federation:
                 self._vector = self.settings.strategy.next_model(self._vector, mean)
             except LocalError as error:  # a client encoded what no client may
                 result, reason = None, f"the sum is not one of encoded updates: {error}"
-        self._spent = result is None and LAST_STAGE in tally.seconds
+        self._spent = result is None and self._may_be_known(tally)
         load_vector(self.model, self._vector)
         metrics = evaluate(self.model, *self._test)
         verdict = self._verdict(number, result)
         return RoundEnded(number, result, reason, metrics, verdict, tally.bytes, tally.seconds)
+
+    def _may_be_known(self, tally: _Tally) -> bool:
+        """Whether a sum of this round's updates may be out: its last stage was reached, which is
+        not the one in which they were uploaded.
+        """
+        last = self.settings.stages[-1]
+        return last != "upload" and last in tally.seconds
 
     def _verdict(self, number: int, result: Result | None) -> Verdict | None:
         if not self._observed:
@@ -308,8 +317,8 @@ class Federation:
         return verdict
 
     def _gather(self, number: int) -> Iterator[Event]:
-        """Everybody who is not still away gets a process."""
-        everyone = range(1, len(self.settings.roster) + 1)
+        """Everybody who is not still away gets a process, helpers too."""
+        everyone = (*range(1, len(self.settings.roster) + 1), *self.settings.helpers)
         here = [who for who in everyone if self._away.get(who, 0) <= number]
         for who in self._pool.ensure(here):
             yield Rejoined(who, self._pool.pid(who))

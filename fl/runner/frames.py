@@ -22,6 +22,12 @@ class Start(Value, frozen=True, tag="start"):
     model: bytes
 
 
+class Summon(Value, frozen=True, tag="summon"):
+    """A round begins: a helper takes part in this session, and needs to know no more."""
+
+    session_id: Bytes32
+
+
 class Deliver(Value, frozen=True, tag="deliver"):
     """A protocol message from the server's machine."""
 
@@ -158,6 +164,7 @@ class ClearUpdate(Value, frozen=True, tag="clear-update"):
     records: bytes
 
 
+ToHelper = Summon | Deliver | Stop
 ToClient = Start | Deliver | TrainAlone | Stop
 FromClient = Ready | Sent | Training | Refused | AloneScore
 ToObserver = Hello | Observed | PlainUpdate | Evidence

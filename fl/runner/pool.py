@@ -1,4 +1,4 @@
-"""The client processes: started, heard, killed, and started again.
+"""The processes of clients and helpers: started, heard, killed, and started again.
 
 Processes come from a fork server that has imported everything once, so a new one is up in
 milliseconds, and inherits nothing from the server's process.
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fl.runner import client, observer
+from fl.runner import client, helper, observer
 from fl.runner.frames import Failed, Ready, ServerToObserver, Stop, receive, send
 from fl.runner.mailbox import Line, Mailbox
 from fl.settings import Settings
@@ -91,35 +91,37 @@ class Pool:
 
     @property
     def alive(self) -> frozenset[int]:
-        """The clients that have a process."""
+        """The clients and helpers that have a process."""
         return frozenset(self._clients)
 
     def ensure(self, clients: Iterable[int]) -> tuple[int, ...]:
-        """Start a process for each of these clients that has none; returns who is up.
+        """Start a process for each of these clients and helpers that has none; returns who is up.
 
         One that is killed before it is up is not. Raises RunnerError where one cannot start.
         """
         started = tuple(who for who in clients if who not in self._clients)
         for who in started:
-            config = client.ClientConfig(
-                who,
-                self._settings,
-                self.file(f"client-{who}.sqlite"),
-                self._address if self._observed else None,
-            )
-            self._clients[who] = self._launch(client.main, config)
+            self._clients[who] = self._start(who)
         return tuple(who for who in started if self._is_up(who))
+
+    def _start(self, who: int) -> _Process:
+        journal = self.file(f"party-{who}.sqlite")
+        if who in self._settings.helpers:
+            return self._launch(helper.main, helper.HelperConfig(who, self._settings, journal))
+        address = self._address if self._observed else None
+        config = client.ClientConfig(who, self._settings, journal, address)
+        return self._launch(client.main, config)
 
     def _is_up(self, who: int) -> bool:
         try:
-            frame = self._expect(self._clients[who], Ready | Failed, f"client {who}")
+            frame = self._expect(self._clients[who], Ready | Failed, self._settings.name_of(who))
         except ProcessEndedError as error:
             self.kill(who)
             if error.signalled:
                 return False
             raise
         if isinstance(frame, Failed):
-            raise RunnerError(f"client {who} cannot start: {frame.reason}")
+            raise RunnerError(f"{self._settings.name_of(who)} cannot start: {frame.reason}")
         self._clients[who].line = self._mailbox.open(self._clients[who].pipe)
         return True
 

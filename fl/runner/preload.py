@@ -5,7 +5,7 @@ no secret exists here.
 """
 
 from fl.kernel_cache import use_private_cache
-from fl.runner import client, observer
+from fl.runner import client, helper, observer
 from fl.training import configure
 from secagg.warm import warm_up
 
@@ -14,4 +14,4 @@ configure(threads=1)
 for _ in warm_up():
     pass
 
-__all__ = ["client", "observer"]
+__all__ = ["client", "helper", "observer"]

@@ -14,7 +14,7 @@ STAGES = ("advertise", "share", "upload", "unmask")
     ("options", "says"),
     [
         ({"data": "mnist"}, "choose one of wearables"),
-        ({"protocol": "rot13"}, "choose one of masking, plain"),
+        ({"protocol": "rot13"}, "choose one of bfv, ckks, committee, lattice, masking, plain"),
         ({"suite": "RSA"}, "choose one of X25519"),
         ({"clients": 1}, "needs at least 2"),
         ({"clients": 11}, "use digits"),
