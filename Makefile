@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test fuzz matrix lint bench format clean
 
 demo: $(READY)  ## an encrypted federation on real data, with a report
 	$(BIN)/secagg demo
 
 test: $(READY)  ## all tests, with branch coverage of secagg/ and protocols/
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+fuzz: $(READY)  ## 50,000 seeded mutations of everything that a peer or a file can bring
+	$(BIN)/python -W error -m tests.fuzz
+
+matrix: $(READY)  ## every pair of faults of the fault matrix, in both modes
+	SECAGG_MATRIX=all $(BIN)/python -m pytest -n auto tests/protocols/test_matrix.py
 
 lint: $(READY)  ## style and strict types
 	$(BIN)/ruff check .

@@ -21,13 +21,14 @@ def two_rounds(target: Target, number: int, sigma: float) -> float:
     model = build(WIDTHS, seed=number)
     start: Floats = to_vector(model).astype(np.float64)
     parts = silos(CLIENTS, ROWS, start=20 * number)
-    first = {u: _kept(local_update(model, start, p), sigma, u) for u, p in enumerate(parts, 1)}
+    trained = [local_update(model, start, p) for p in parts]
+    first = {u: _kept(update, sigma, 100 * number + u) for u, update in enumerate(trained, 1)}
     one = observe(target, first, clip=1.0).mean
     load_vector(model, start + one)
-    later = [_kept(local_update(model, start + one, p), sigma, 50 + u)
+    later = [_kept(local_update(model, start + one, p), sigma, 100 * number + 50 + u)
              for u, p in enumerate(parts[1:])]
     two = observe(target, dict(enumerate(later, 1)), clip=1.0).mean
-    return correlation(one * CLIENTS - two * (CLIENTS - 1), first[1])
+    return correlation(one * CLIENTS - two * (CLIENTS - 1), trained[0])
 
 
 def _kept(update: Floats, sigma: float, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """Which of two updates is in the sum: a server that knows both, and nothing of the others.
 
 Ngo et al. (arXiv:2403.17775) show that secure aggregation is no differential privacy. The
-score is the sum's component along the difference of the two candidates. All trials are in one
+score is a likelihood ratio with what a public pool says of the others. All trials are in one
 session, one after the other in one long vector: a sum is a sum in each coordinate.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.security.attack import Attack, Case, Effort
-from benchmarks.security.learning import clipped, digits, local_update, noisy
+from benchmarks.security.learning import clipped, digits, local_update
 from benchmarks.security.stats import bootstrap_auc
 from benchmarks.security.targets import Target
 from benchmarks.security.verdict import Measured, Rule
@@ -36,37 +36,50 @@ def pool() -> Floats:
     )
 
 
-def trials(n: int, count: int, sigma: float) -> tuple[list[Floats], Floats, NDArray[np.bool_]]:
-    """The clients' long vectors, the differences (count, d), and which candidate is in."""
-    updates, random = pool(), np.random.default_rng([4, n])
+@lru_cache(maxsize=8)
+def sent(sigma: float, n: int) -> Floats:
+    """What clients send, but for the noise: clipped where there is noise."""
+    updates = pool()
+    return np.array([clipped(each, 1.0) for each in updates]) if sigma and n else updates
+
+
+def trials(n: int, count: int, sigma: float) -> tuple[list[Floats], NDArray[np.int64]]:
+    """The clients' long vectors, and the candidates (count, 2), of whom the first is in the
+    sum in every other trial.
+    """
+    updates, random = sent(sigma, n), np.random.default_rng([4, n])
     chosen = np.array([random.permutation(len(updates))[: n + 1] for _ in range(count)])
-    first = np.arange(count) % 2 == 0
-    gaps = updates[chosen[:, 0]] - updates[chosen[:, 1]]
-    target = np.where(first, chosen[:, 0], chosen[:, 1])
-    members = np.column_stack([target, chosen[:, 2:]])
-    vectors = []
-    for u in range(n):
-        rows = updates[members[:, u]]
-        if sigma:
-            rows = np.array([noisy(row, 1.0, sigma / np.sqrt(n), 100 * u + i)
-                             for i, row in enumerate(rows)])
-            gaps = gaps if u else np.array([clipped(updates[a], 1.0) - clipped(updates[b], 1.0)
-                                            for a, b in chosen[:, :2]])
-        vectors.append(rows.ravel())
-    return vectors, gaps, first
+    inside = np.where(np.arange(count) % 2 == 0, chosen[:, 0], chosen[:, 1])
+    members = np.column_stack([inside, chosen[:, 2:]])
+    vectors = [updates[members[:, u]] for u in range(n)]
+    noise = sigma / np.sqrt(n)
+    return [(rows + random.normal(0, noise, rows.shape)).ravel() for rows in vectors], chosen[:, :2]
+
+
+def scores(sums: Floats, candidates: NDArray[np.int64], n: int, sigma: float) -> Floats:
+    """The log-likelihood ratio where the other updates are normal with mean and covariance of
+    a public pool, shrunk (Ledoit and Wolf 2004 with a fixed weight).
+    """
+    updates = sent(sigma, n)
+    spread = np.cov(updates.T)
+    scale = float(np.trace(spread)) / len(spread)
+    noise = (0.1 * scale * (n - 1) + sigma**2 + 1e-9) * np.eye(len(spread))
+    first, second = updates[candidates[:, 0]], updates[candidates[:, 1]]
+    rest = sums - (first + second) / 2 - (n - 1) * updates.mean(axis=0)
+    weighted = np.linalg.solve(0.9 * (n - 1) * spread + noise, (first - second).T).T
+    return np.asarray((rest * weighted).sum(axis=1), np.float64)
 
 
 def _case(n: int, sigma: float = 0.0):  # type: ignore[no-untyped-def]
     def measure(target: Target, effort: Effort) -> Measured:
         count = effort.of(200, 400)
-        vectors, gaps, first = trials(n, count, sigma)
+        vectors, candidates = trials(n, count, sigma)
         clip = max(float(np.abs(each).max()) for each in vectors)
         view = observe(target, dict(enumerate(vectors, 1)), clip, bits=20)
-        sums = view.mean.reshape(count, -1) * n
-        middle = 0.5 * (np.linalg.norm(gaps, axis=1) ** 0)  # the candidates are drawn alike
-        scores = (sums * gaps).sum(axis=1) / np.linalg.norm(gaps, axis=1) * 2 * middle
-        low, high = bootstrap_auc(scores, first)
-        return Measured(auc(scores, first), low, high, "bootstrap", f"{count} sums of {n}")
+        found = scores(view.mean.reshape(count, -1) * n, candidates, n, sigma)
+        first = np.arange(count) % 2 == 0
+        low, high = bootstrap_auc(found, first)
+        return Measured(auc(found, first), low, high, "bootstrap", f"{count} sums of {n}")
 
     return measure
 

@@ -36,13 +36,15 @@ class Rule:
     """When an attack has succeeded: at or above `bar`, or at or below it.
 
     baseline: what guessing, or nobody attacking, gives; scope: `claimed` is what some secure
-    aggregation promises to prevent, `beyond` what no sum of updates can.
+    aggregation promises to prevent, `beyond` what no sum of updates can; by: what must be on
+    the safe side, the whole interval, or the value where the bar itself allows for chance.
     """
 
     bar: float
     baseline: float
     wins: Literal["above", "below"] = "above"
     scope: Literal["claimed", "beyond"] = "claimed"
+    by: Literal["interval", "value"] = "interval"
 
     def succeeded(self, found: Measured) -> bool:
         """Beyond the bar, and the whole interval better than the baseline."""
@@ -51,7 +53,9 @@ class Rule:
         return found.value <= self.bar and found.high < self.baseline
 
     def excluded(self, found: Measured) -> bool:
-        """Whether the whole interval is on the safe side of the bar."""
+        """Whether the whole interval, or the value, is on the safe side of the bar."""
+        if self.by == "value":
+            return found.value < self.bar if self.wins == "above" else found.value > self.bar
         return found.high < self.bar if self.wins == "above" else found.low > self.bar
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.base import SERVER, Aborted, Contribute, Local, Received
+from protocols.base import SERVER, Contribute, Local, Received
 from protocols.journal import MemoryJournal, Party
 from protocols.masking.bitmap import bitmap_of, members_of
 from protocols.masking.client_state import (
@@ -99,6 +99,7 @@ class Search:
         self.pairs = {u: pair_of(self.played, u) for u in self.corrupt}
         self.seeds = [self.cohort.graph_seed, bytes(32)][:seeds]
         self.nodes: dict[tuple[int, bytes, Any], Node] = {}
+        self.sealed: dict[tuple[int, int, bytes], Delivered] = {}
 
     def _second_advert(self, u: int) -> Keys:
         other = replace(self.adverts[u][0], nonce=bytes(32))
@@ -193,11 +194,6 @@ class Search:
             self.sealed[key] = forged(self.played, node.client, v, self.pairs[v])
         return self.sealed[key]
 
-    @property
-    def sealed(self) -> dict[Any, Delivered]:
-        """What corrupt clients sealed, made once."""
-        return vars(self).setdefault("_sealed", {})
-
     def _posted(self, joint: Joint, v: int, to: int) -> list[Delivered]:
         other = next(n for n in joint if n.client == v)
         shared = other.of(Shared)
@@ -279,8 +275,3 @@ class Search:
             return bool(fork.handle(event))
         except (LocalError, ProtocolAborted):
             return False
-
-
-def aborted(joint: Joint) -> bool:
-    """Whether anybody is."""
-    return any(isinstance(node.state, Aborted) for node in joint)

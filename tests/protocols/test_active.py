@@ -132,6 +132,18 @@ def test_a_roster_of_another_size_or_digest_is_refused() -> None:
         Session("masking", active(), bytes(32), bytes(32), roster_of(N))
 
 
+def test_a_session_is_joined_once() -> None:
+    """A second advert under one session id is not made, whatever else the session says."""
+    played = Round()
+    played.clients[1].handle(Join())
+    with pytest.raises(LocalError, match="already sent its messages of stage advertise"):
+        played.party(1).handle(Join())
+    other = Round(active(corrupt=0))
+    other.journal = played.journal
+    with pytest.raises(LocalError, match="already sent its messages of stage advertise"):
+        other.party(1).handle(Join())
+
+
 # --- what the server refuses ---------------------------------------------------------------
 
 

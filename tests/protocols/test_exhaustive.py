@@ -11,18 +11,19 @@ from itertools import combinations
 import pytest
 
 from protocols.masking.active_client import ActiveClient
+from protocols.masking.bitmap import members_of
 from protocols.masking.client_state import Confirmed, Done, Unconfirmed
 from protocols.masking.parameters import MaskingParameters
 from tests.protocols.active_support import active
-from tests.protocols.exhaustive import Joint, Node, Search
+from tests.protocols.exhaustive import Joint, Search
 
 
 def small(n: int, corrupt: int, threshold: int) -> MaskingParameters:
     return active(n, n, 8, corrupt=corrupt, threshold=threshold)
 
 
-def corrupted(n: int, corrupt: int) -> tuple[int, ...]:
-    """The honest ones: the last are corrupt."""
+def honest_of(n: int, corrupt: int) -> tuple[int, ...]:
+    """All but the last."""
     return tuple(range(1, n - corrupt + 1))
 
 
@@ -135,7 +136,7 @@ def _summed(search: Search, joint: Joint) -> Iterator[tuple[int, ...]]:
 def test_nothing_that_a_server_asks_gives_it_more_than_one_sum(
     n: int, corrupt: int, threshold: int, seeds: int, sums: set[tuple[int, ...]]
 ) -> None:
-    search = Search(small(n, corrupt, threshold), corrupted(n, corrupt), seeds)
+    search = Search(small(n, corrupt, threshold), honest_of(n, corrupt), seeds)
     found = explore(search)
     assert found.broken == set()
     assert found.sums == sums, "and everything that it may learn, it can"
@@ -181,8 +182,6 @@ def test_a_threshold_that_is_too_low_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_answer_without_a_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def believe(_self: ActiveClient, state: Confirmed, _proof: object) -> frozenset[int]:
-        from protocols.masking.bitmap import members_of  # noqa: PLC0415
-
         return members_of(state.survivors, 3)
 
     monkeypatch.setattr(ActiveClient, "_proved", believe)
@@ -206,10 +205,3 @@ def test_the_kernel_is_what_it_says() -> None:
     assert len(_left_kernel([{}, {}])) == 2
     for rows in combinations([one, two, three], 2):
         assert _left_kernel(list(rows)) == []
-
-
-def test_a_node_remembers_its_way() -> None:
-    search = Search(small(3, 0, 2), (1, 2, 3))
-    first = search.begin()[0]
-    assert isinstance(first, Node)
-    assert first.of(Done) is None

@@ -46,6 +46,7 @@ LOST = (Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.DELAY, HEAD)
 
 ALL = os.environ.get("SECAGG_MATRIX") == "all"
 SAMPLE = 80
+PARTS = 20
 
 Cell = tuple[int, str]
 Script = Mapping[Cell, Any]
@@ -251,19 +252,15 @@ def test_a_sample_of_pairs(case: Case) -> None:
 
 
 @pytest.mark.skipif(not ALL, reason="make matrix")
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(PARTS if ALL else 1))
 @EACH_CASE
 def test_every_pair(case: Case, part: int) -> None:
     counts: dict[str, int] = {}
     for number, script in enumerate(pairs_of(case)):
-        if number % 20 == part:
+        if number % PARTS == part:
             ends = check(case, script)
             counts[ends] = counts.get(ends, 0) + 1
-    assert counts["sum"] > 100
-    report = os.environ.get("SECAGG_MATRIX_REPORT")
-    if report:
-        with open(report, "a", encoding="utf-8") as file:
-            file.write(f"{case} {part} {counts}\n")
+    assert sum(counts.values()) > 900
 
 
 def test_the_matrix_has_every_cell() -> None:
