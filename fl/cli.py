@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fl.keys_cli import keys, roster
+from protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
     from fl.demo.result import DemoResult
@@ -36,8 +37,11 @@ def _commands() -> None:
 @app.command()
 def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
     data: Annotated[str, typer.Option(help="wearables, digits or opt")] = "wearables",
-    protocol: Annotated[str, typer.Option(help="masking or plain")] = "masking",
+    protocol: Annotated[str, typer.Option(help=", ".join(PROTOCOLS))] = "masking",
     suite: Annotated[str, typer.Option(help="MLKEM768-X25519 or X25519")] = "MLKEM768-X25519",
+    adversary: Annotated[
+        str, typer.Option(help="the server is semi-honest or active (members sign)")
+    ] = "semi-honest",
     clients: Annotated[int, typer.Option(help="0: all natural silos")] = 0,
     rounds: Annotated[int, typer.Option(help="0: the data set's default")] = 0,
     drop: Annotated[
@@ -59,6 +63,7 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
         data=data,
         protocol=protocol,
         suite=suite,
+        adversary=adversary,
         clients=clients,
         rounds=rounds,
         drops=drops,

@@ -9,11 +9,12 @@ from typing import Any
 from fl.data import CATALOGUE, DataSet, find, silo_names
 from fl.schedule import Kill, default_script, scripted
 from fl.strategy import FedAvg, Strategy, check_served
-from protocols.base import Parameters, Protocol
-from protocols.registry import load
+from protocols.base import Parameters, Protocol, Session
+from protocols.registry import PROTOCOLS, entry, load
 from secagg.context import roster_digest
 from secagg.encoding import FixedPoint
 from secagg.errors import ParameterError
+from secagg.identity import Roster
 from secagg.seal import DEFAULT_SUITE
 
 DEFAULT_DATA = next(iter(CATALOGUE))
@@ -26,7 +27,8 @@ STAGE_DEADLINE = 60.0
 class Settings:
     """One federation. Raises ParameterError or DataError, in one sentence with the way out.
 
-    clients: 0 means all natural silos (10 where there are none); drops: stage -> how many
+    adversary: what the server is assumed to be, `semi-honest` or `active`; clients: 0 means all
+    natural silos (10 where there are none); drops: stage -> how many
     clients are killed there in every second round, empty for the default script; seed fixes
     the model's start, the order of the records and who is killed, and never a key.
     """
@@ -34,6 +36,7 @@ class Settings:
     data: str = DEFAULT_DATA
     protocol: str = "masking"
     suite: str = DEFAULT_SUITE
+    adversary: str = "semi-honest"
     clients: int = 0
     rounds: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
@@ -44,6 +47,9 @@ class Settings:
         if self.rounds < 0 or self.clients < 0:
             raise ParameterError("clients and rounds cannot be negative")
         check_served(self.strategy, self.protocol)
+        if self.signed and not entry(self.protocol).signs:
+            able = ", ".join(name for name, line in PROTOCOLS.items() if line.signs)
+            raise ParameterError(f"protocol {self.protocol!r} has no active mode; choose {able}")
         self.parameters(1)
         self._check_drops()
 
@@ -85,6 +91,16 @@ class Settings:
         return roster_digest(self.roster)
 
     @property
+    def signed(self) -> bool:
+        """Whether the members have identities, and sign."""
+        return self.adversary != "semi-honest"
+
+    def session(self, number: bytes, model_length: int, members: Roster | None) -> Session:
+        """A session for a model of so many values; members: whose signatures count, if any."""
+        digest = members.digest() if members else self.roster_digest
+        return Session(self.protocol, self.parameters(model_length), number, digest, members)
+
+    @property
     def max_weight(self) -> int:
         """A power of two that no client's number of records exceeds, by the public size."""
         return 1 << self.dataset.rows.bit_length()
@@ -106,6 +122,7 @@ class Settings:
             "data": self.data,
             "protocol": self.protocol,
             "suite": self.used_suite,
+            "adversary": self.adversary if self.signed else "",
             "clients": str(len(self.roster)),
             "rounds": str(self.total_rounds),
             "seed": str(self.seed),
@@ -127,6 +144,8 @@ class Settings:
     def parameters(self, model_length: int) -> Parameters:
         """The protocol's parameters for a model of so many values, and one weight."""
         options: dict[str, Any] = {"suite": self.suite} if self.used_suite else {}
+        if self.signed:
+            options["adversary"] = self.adversary
         if "largest" in self.machines.parameters.__struct_fields__:
             options["largest"] = self.max_weight * (2**self.encoding.bits - 1)
         return self.machines.configure(len(self.roster), model_length + 1, MODULUS_BITS, **options)

@@ -19,7 +19,8 @@ class Entry:
     hides: what a server that keeps to the protocol does not learn; needs: what must hold for
     that; serves: what a strategy can get from it, `sum` (anything that is a function of the
     sum) or `individuals` (medians, clustering, anything that looks at one update); inner: the
-    protocol that this one is wrapped around, and takes as an argument.
+    protocol that this one is wrapped around, and takes as an argument; signs: whether it has an
+    active mode, in which members sign and the server may lie.
     """
 
     folder: str
@@ -28,6 +29,7 @@ class Entry:
     needs: str
     serves: frozenset[Literal["sum", "individuals"]]
     inner: str = ""
+    signs: bool = False
 
 
 PROTOCOLS: dict[str, Entry] = {
@@ -44,6 +46,7 @@ PROTOCOLS: dict[str, Entry] = {
         hides="individual updates",
         needs="a semi-honest server, and two honest clients in every sum",
         serves=frozenset({"sum"}),
+        signs=True,
     ),
     "lattice": Entry(
         "protocols.lattice",
@@ -52,6 +55,7 @@ PROTOCOLS: dict[str, Entry] = {
         needs="a semi-honest server, and two honest clients in every sum",
         serves=frozenset({"sum"}),
         inner="masking",
+        signs=True,
     ),
     "committee": Entry(
         "protocols.committee",

@@ -21,7 +21,6 @@ from fl.runner.federation import Seen
 from fl.settings import Settings
 from fl.training import configure, train
 from fl.updates import encode_update
-from protocols.base import Session
 from protocols.driver import run
 from secagg.codec import decode
 from secagg.packing import unpack
@@ -103,7 +102,9 @@ def expose(seen: Seen, settings: Settings) -> Exposure:
 def digits_picture(seed: int, protocol: str = "masking") -> Exposure:
     """The same on images, for the eye: one session of four clients in memory, first round."""
     configure(threads=1)
-    settings = Settings("digits", protocol, "X25519", PICTURE_CLIENTS, rounds=1, seed=abs(seed))
+    settings = Settings(
+        "digits", protocol, "X25519", clients=PICTURE_CLIENTS, rounds=1, seed=abs(seed)
+    )
     silos = _silos(settings)
     updates = {who: _trained(settings, silo) for who, silo in silos.items()}
     weights = {who: len(silo.y) for who, silo in silos.items()}
@@ -238,8 +239,8 @@ def _session(
 ) -> bytes:
     """Run the protocol in memory and return the upload of the victim, as the server got it."""
     source = SystemSource()
-    parameters = settings.parameters(len(updates[VICTIM]))
-    session = Session(settings.protocol, parameters, source.seed(), settings.roster_digest)
+    settings = replace(settings, adversary="semi-honest")  # uploads are masked alike
+    session = settings.session(source.seed(), len(updates[VICTIM]), None)
     inputs = {
         who: encode_update(update, weights[who], settings.encoding, source).words
         for who, update in updates.items()

@@ -130,7 +130,8 @@ def render(
         rows=[_row(result, i) for i in range(len(result.rounds))],
         hidden=_hides(result.protocol),
         kind=kind_of(result),
-        needs=about.needs,
+        needs=_needs(result),
+        active=result.adversary == "active",
         summary=about.summary,
         post_quantum="MLKEM" in result.suite,
         command=command or implied_command(result),
@@ -150,9 +151,17 @@ def _template() -> Any:
     return environment.get_template("report.html.j2")
 
 
+def _needs(result: DemoResult) -> str:
+    """What must hold for the hiding."""
+    if result.adversary == "active":
+        return "two honest clients in every sum, and a roster of identity keys that is right"
+    return entry(result.protocol).needs
+
+
 def implied_command(result: DemoResult) -> str:
     """The command line that runs the same federation with the default script of kills."""
     suite = f" --suite {result.suite}" if result.suite else ""
+    suite += " --adversary active" if result.adversary == "active" else ""
     return (
         f"secagg demo --data {result.dataset.name} --protocol {result.protocol}{suite} "
         f"--clients {result.clients} --rounds {len(result.rounds)} --seed {result.seed}"
@@ -193,7 +202,7 @@ def _what_was_learned(result: DemoResult) -> Said:
     return Said(
         title,
         "In each round the sum of the updates and who is in it, and no single update, weight or "
-        f"sample count, given {about.needs}; a sum here has {result.threshold} clients or more.",
+        f"sample count, given {_needs(result)}; a sum here has {result.threshold} clients or more.",
         "good",
     )
 

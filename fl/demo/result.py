@@ -84,6 +84,7 @@ class DemoResult(Struct, frozen=True):
     seconds: float
     versions: Mapping[str, str]
     helpers: tuple[str, ...] = ()
+    adversary: str = "semi-honest"
 
     @property
     def exact(self) -> bool:
@@ -145,6 +146,7 @@ class Collector:
             seconds=seconds,
             versions=_versions(),
             helpers=tuple(settings.helpers.values()),
+            adversary=settings.adversary,
         )
 
 

@@ -121,7 +121,8 @@ class View:
         suite = f", suite {s.used_suite}" if s.used_suite else ""
         text = Text.assemble(
             (f"{about.title}\n", "bold"),
-            f"{self._clients} client processes{self._helpers()}, protocol {s.protocol}{suite}; "
+            f"{self._clients} client processes{self._helpers()}, protocol {s.protocol}{suite}"
+            f"{', every member signs' if s.signed else ''}; "
             "a round needs "
             f"{s.parameters(1).floor} of {self._clients}",
         )

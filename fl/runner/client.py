@@ -36,17 +36,20 @@ from fl.runner.frames import (
     receive,
     send,
 )
+from fl.runner.membership import Membership
 from fl.runner.observer import EVIDENCE_ROUND, connect
 from fl.settings import Settings
 from fl.training import configure, evaluate, train
 from fl.updates import encode_update
-from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
+from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received
 from protocols.journal import Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
+from secagg.identity import Roster
 from secagg.kdf import digest
 from secagg.prg import Words
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
+from secagg.signing import Identity
 
 F = TypeVar("F")
 
@@ -55,12 +58,14 @@ F = TypeVar("F")
 class ClientConfig:
     """A client's own configuration: it takes none of this from the server.
 
+    members: where its identity and the roster are, in a federation whose members sign;
     observer: the socket of the demo's auditor, None in a deployment.
     """
 
     me: int
     settings: Settings
     journal: Path
+    members: Membership | None = None
     observer: Path | None = None
 
 
@@ -84,7 +89,12 @@ class _Client:
         self._server = server
         clients = len(settings.roster)
         self._silo = load_silo(settings.data, config.me - 1, seed=settings.seed, clients=clients)
-        self._journal = SqliteJournal(config.journal, config.me, settings.roster_digest)
+        self._signer: Identity | None = None
+        self._members: Roster | None = None
+        if config.members:
+            self._signer, self._members = config.members.load()
+        roster = self._members.digest() if self._members else settings.roster_digest
+        self._journal = SqliteJournal(config.journal, config.me, roster)
         self._model = build(find(settings.data).widths, settings.seed)
         self._observer = connect(config.observer) if config.observer else None
         if self._observer:
@@ -92,6 +102,7 @@ class _Client:
         self._party: Party | None = None
         self._start: Start | None = None
         self._model_digest = b""
+        self._application = b""
 
     def serve(self) -> None:
         send(self._server, Ready())
@@ -120,16 +131,14 @@ class _Client:
 
     def _begin(self, start: Start) -> None:
         """Bind to our own hash of what was received, and advertise."""
-        session = Session(
-            self._settings.protocol,
-            self._settings.parameters(to_vector(self._model).size),
-            start.session_id,
-            self._settings.roster_digest,
-        )
-        machine = self._settings.machines.client(
-            session, self._config.me, SystemSource(), HpkeSealer()
-        )
         self._party = None
+        if start.config.encoding != self._settings.encoding:
+            raise LocalError("the server's round has another encoding than this client's settings")
+        length = to_vector(self._model).size
+        session = self._settings.session(start.session_id, length, self._members)
+        machine = self._settings.machines.party(
+            session, self._config.me, SystemSource(), HpkeSealer(), self._signer
+        )
         self._model_digest = digest("model", start.model)
         if self._journal.is_spent(self._model_digest):
             raise LocalError("our update of this model is spent; wait for another model")
@@ -137,8 +146,8 @@ class _Client:
         self._party = Party(machine, self._journal)
         self._start = start
         self._send(self._party.handle(Join()))
-        application = round_digest(self._model, start.model, start.config)
-        self._send(self._party.handle(Begin(application)))
+        self._application = round_digest(self._model, start.model, start.config)
+        self._send(self._party.handle(Begin(self._application)))
         self._contribute_if_asked()
 
     def _deliver(self, frame: Deliver) -> None:
@@ -155,12 +164,15 @@ class _Client:
         assert self._party is not None and self._start is not None  # noqa: S101,PT018
         if Contribute not in self._party.machine.accepts:
             return
+        if self._journal.is_spent(self._application):
+            raise LocalError("our update of this model and round went into another session")
         send(self._server, Training())
         config = self._start.config
         update = self._trained(model_vector(self._start.model), config)
         weight = len(self._silo.y)
         values, clipped = encode_update(update, weight, config.encoding, SystemSource())
         self._show_observer(update, values, clipped)
+        self._journal.spend(self._application)
         self._send(self._party.handle(Contribute(values)))
 
     def _trained(self, start: NDArray[np.float32], config: RoundConfig) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data import load_test
+from fl.identity_files import load_roster
 from fl.journal import SqliteJournal
 from fl.models import build, load_vector, to_vector
 from fl.round import RoundConfig, model_bytes, round_digest
@@ -38,7 +39,7 @@ from fl.schedule import Kill
 from fl.settings import STAGE_DEADLINE, Settings
 from fl.training import Metrics, configure, evaluate
 from fl.updates import decode_sum
-from protocols.base import SERVER, Begin, Envelope, Machine, Received, Result, RoundClosed, Session
+from protocols.base import SERVER, Begin, Envelope, Machine, Received, Result, RoundClosed
 from protocols.journal import Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.ring import word
@@ -160,7 +161,9 @@ class Federation:
         self._test = load_test(settings.data, clients=len(settings.roster))
         self._pool = pool
         self._observed = observed
-        self._journal = SqliteJournal(pool.file("server.sqlite"), SERVER, settings.roster_digest)
+        self._members = load_roster(pool.roster) if settings.signed else None
+        roster = self._members.digest() if self._members else settings.roster_digest
+        self._journal = SqliteJournal(pool.file("server.sqlite"), SERVER, roster)
         self._away: dict[int, int] = {}
         self._spent = False
         self._received: tuple[int, bytes] | None = None
@@ -332,12 +335,7 @@ class Federation:
 
     def _server(self, config: RoundConfig, model: bytes) -> "_Server":
         source = SystemSource()
-        session = Session(
-            self.settings.protocol,
-            self.settings.parameters(self._vector.size),
-            source.seed(),
-            self.settings.roster_digest,
-        )
+        session = self.settings.session(source.seed(), self._vector.size, self._members)
         machine = self.settings.machines.server(session, source)
         party = Party(machine, self._journal)
         party.handle(Begin(round_digest(self.model, model, config)))

@@ -18,6 +18,7 @@ from typing import Any
 from fl.runner import client, helper, observer
 from fl.runner.frames import Failed, Ready, ServerToObserver, Stop, receive, send
 from fl.runner.mailbox import Line, Mailbox
+from fl.runner.membership import Membership, enroll
 from fl.settings import Settings
 from secagg.codec import Value
 from secagg.errors import SecaggError
@@ -68,6 +69,10 @@ class Pool:
         self._observer: _Process | None = None
 
     def __enter__(self) -> "Pool":
+        if self._settings.signed:
+            everyone = range(1, len(self._settings.roster) + 1)
+            identities = tuple(self._identity(who) for who in everyone)
+            enroll(self._settings.roster, self.roster, identities)
         if self._observed:
             self._observer = self._launch(observer.main, self._settings, self._address)
             self._expect(self._observer, Stop, "the observer")
@@ -109,7 +114,8 @@ class Pool:
         if who in self._settings.helpers:
             return self._launch(helper.main, helper.HelperConfig(who, self._settings, journal))
         address = self._address if self._observed else None
-        config = client.ClientConfig(who, self._settings, journal, address)
+        members = Membership(self._identity(who), self.roster) if self._settings.signed else None
+        config = client.ClientConfig(who, self._settings, journal, members, address)
         return self._launch(client.main, config)
 
     def _is_up(self, who: int) -> bool:
@@ -166,6 +172,14 @@ class Pool:
     def file(self, name: str) -> Path:
         """A file in this federation's private folder, which goes when the pool is left."""
         return Path(self._folder.name) / name
+
+    def _identity(self, who: int) -> Path:
+        return self.file(f"party-{who}.pem")
+
+    @property
+    def roster(self) -> Path:
+        """The roster file of a federation whose members sign."""
+        return self.file("roster.json")
 
     @property
     def _address(self) -> Path:
