@@ -256,3 +256,15 @@ def test_ten_clients_that_upload_in_pieces_at_once_are_heard_one_after_the_other
         assert each.verdict is not None
         assert each.verdict.max_abs_error == 0
     assert len(ends[0].result.contributors) == 10
+
+
+def test_a_client_uploads_once_for_a_model_and_a_round() -> None:
+    """Whatever the protocol, and although no unmask answer was ever given."""
+    settings = Settings(data="opt", protocol="plain", rounds=1)
+    with Pool(settings, observed=False) as pool:
+        (first,) = (e for e in Federation(settings, pool).rounds() if isinstance(e, RoundEnded))
+        assert first.result is not None
+        events = list(Federation(settings, pool).rounds())  # the same model, round and settings
+    assert sum(isinstance(e, Trouble) for e in events) == 4
+    (second,) = (e for e in events if isinstance(e, RoundEnded))
+    assert second.result is None
