@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-bench = typer.Typer(no_args_is_help=True, help="Measure speed and scale on this machine.")
+bench = typer.Typer(no_args_is_help=True, help="Measure speed, scale and attacks.")
 
 
 @bench.callback()
@@ -75,3 +75,33 @@ def scale(
     scaling.show(reports, console)
     if json:
         json.write_text(scaling.to_json(reports), encoding="utf-8")
+
+
+@bench.command()
+def security(
+    quick: Annotated[bool, typer.Option("--quick", help="end within a minute")] = False,
+    json: Annotated[Path | None, typer.Option(help="write the rows to this file")] = None,
+    out: Annotated[Path | None, typer.Option(help="write a page with pictures here")] = None,
+    only: Annotated[str, typer.Option(help="only attacks whose name contains this")] = "",
+) -> None:
+    """Every attack on every protocol, and on one that is weak on purpose."""
+    from time import perf_counter  # noqa: PLC0415
+
+    console = Console()
+    with console.status("loading torch and the kernels") as status:
+        from benchmarks.security import suite, table  # noqa: PLC0415
+        from benchmarks.security.attack import Effort  # noqa: PLC0415
+        from benchmarks.security.page import write_page  # noqa: PLC0415
+
+        began, rows = perf_counter(), []
+        chosen = [each for each in suite.ATTACKS if only in each.name]
+        for row in suite.run(chosen, Effort(quick), progress=status.update):
+            rows.append(row)
+        seconds = perf_counter() - began
+        text = suite.to_json(rows, quick, seconds)
+        if json:
+            json.write_text(text, encoding="utf-8")
+        page = write_page(suite.parse(text), out) if out else None
+    table.show(rows, seconds, console)
+    if page:
+        console.print(f"page: {page}", highlight=False, soft_wrap=True)

@@ -25,8 +25,10 @@ def two_rounds(target: Target, number: int, sigma: float) -> float:
     first = {u: _kept(update, sigma, 100 * number + u) for u, update in enumerate(trained, 1)}
     one = observe(target, first, clip=1.0).mean
     load_vector(model, start + one)
-    later = [_kept(local_update(model, start + one, p), sigma, 100 * number + 50 + u)
-             for u, p in enumerate(parts[1:])]
+    later = [
+        _kept(local_update(model, start + one, p), sigma, 100 * number + 50 + u)
+        for u, p in enumerate(parts[1:])
+    ]
     two = observe(target, dict(enumerate(later, 1)), clip=1.0).mean
     return correlation(one * CLIENTS - two * (CLIENTS - 1), trained[0])
 
@@ -63,10 +65,18 @@ ATTACK = Attack(
     "cosine with the victim's update",
     (
         Case("two rounds, one client less", _TWO_ROUNDS, _case(two_rounds)),
-        Case("two rounds, clip + noise", _TWO_ROUNDS, _case(two_rounds, 0.3),
-             control="two rounds, one client less"),
+        Case(
+            "two rounds, clip + noise",
+            _TWO_ROUNDS,
+            _case(two_rounds, 0.3),
+            control="two rounds, one client less",
+        ),
         Case("the sum of 2, one colludes", _TINY, _case(sum_of_two)),
-        Case("the sum of 2, clip + noise", _TINY, _case(sum_of_two, 0.3),
-             control="the sum of 2, one colludes"),
+        Case(
+            "the sum of 2, clip + noise",
+            _TINY,
+            _case(sum_of_two, 0.3),
+            control="the sum of 2, one colludes",
+        ),
     ),
 )

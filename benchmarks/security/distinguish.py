@@ -31,9 +31,7 @@ def pool() -> Floats:
     model = build(WIDTHS, seed=5)
     start = to_vector(model).astype(np.float64)
     cuts = range(0, len(y) - ROWS, ROWS)
-    return np.array(
-        [local_update(model, start, (x[a : a + ROWS], y[a : a + ROWS])) for a in cuts]
-    )
+    return np.array([local_update(model, start, (x[a : a + ROWS], y[a : a + ROWS])) for a in cuts])
 
 
 @lru_cache(maxsize=8)
@@ -48,7 +46,8 @@ def trials(n: int, count: int, sigma: float) -> tuple[list[Floats], NDArray[np.i
     sum in every other trial.
     """
     updates, random = sent(sigma, n), np.random.default_rng([4, n])
-    chosen = np.array([random.permutation(len(updates))[: n + 1] for _ in range(count)])
+    half = len(updates) // 2
+    chosen = half + np.array([random.permutation(half)[: n + 1] for _ in range(count)])
     inside = np.where(np.arange(count) % 2 == 0, chosen[:, 0], chosen[:, 1])
     members = np.column_stack([inside, chosen[:, 2:]])
     vectors = [updates[members[:, u]] for u in range(n)]
@@ -58,14 +57,16 @@ def trials(n: int, count: int, sigma: float) -> tuple[list[Floats], NDArray[np.i
 
 def scores(sums: Floats, candidates: NDArray[np.int64], n: int, sigma: float) -> Floats:
     """The log-likelihood ratio where the other updates are normal with mean and covariance of
-    a public pool, shrunk (Ledoit and Wolf 2004 with a fixed weight).
+    a public pool, none of whose clients take part, shrunk (Ledoit and Wolf 2004 with a fixed
+    weight).
     """
     updates = sent(sigma, n)
-    spread = np.cov(updates.T)
+    public = updates[: len(updates) // 2]
+    spread = np.cov(public.T)
     scale = float(np.trace(spread)) / len(spread)
     noise = (0.1 * scale * (n - 1) + sigma**2 + 1e-9) * np.eye(len(spread))
     first, second = updates[candidates[:, 0]], updates[candidates[:, 1]]
-    rest = sums - (first + second) / 2 - (n - 1) * updates.mean(axis=0)
+    rest = sums - (first + second) / 2 - (n - 1) * public.mean(axis=0)
     weighted = np.linalg.solve(0.9 * (n - 1) * spread + noise, (first - second).T).T
     return np.asarray((rest * weighted).sum(axis=1), np.float64)
 
@@ -92,7 +93,11 @@ ATTACK = Attack(
     (
         Case("the sum of 2", Rule(0.65, 0.5, scope="beyond"), _case(2)),
         Case("the sum of 20", Rule(0.65, 0.5, scope="beyond"), _case(20)),
-        Case("the sum of 20, clip 1 + noise 3", Rule(0.65, 0.5, scope="beyond"),
-             _case(20, SIGMA), control="the sum of 20"),
+        Case(
+            "the sum of 20, clip 1 + noise 3",
+            Rule(0.65, 0.5, scope="beyond"),
+            _case(20, SIGMA),
+            control="the sum of 20",
+        ),
     ),
 )

@@ -91,7 +91,11 @@ ATTACK = Attack(
     (
         Case("1 client and an empty one", _RULE, _case(1)),
         Case("10 clients", Rule(0.1, 0.0, scope="beyond"), _case(10)),
-        Case("10 clients, clip + noise", Rule(0.1, 0.0, scope="beyond"), _case(10, 0.1),
-             control="10 clients"),
+        Case(
+            "10 clients, clip + noise",
+            Rule(0.1, 0.0, scope="beyond"),
+            _case(10, 0.1),
+            control="10 clients",
+        ),
     ),
 )

@@ -97,7 +97,11 @@ ATTACK = Attack(
         Case("the sum of 2", _BEYOND, _sum(2)),
         Case("the sum of 10", _BEYOND, _sum(10)),
         Case("the sum of 50", _BEYOND, _sum(50)),
-        Case("the sum of 10, clip + noise", Rule(0.25, 0.0, scope="beyond"), _sum(10, SIGMA),
-             control="the sum of 10"),
+        Case(
+            "the sum of 10, clip + noise",
+            Rule(0.25, 0.0, scope="beyond"),
+            _sum(10, SIGMA),
+            control="the sum of 10",
+        ),
     ),
 )

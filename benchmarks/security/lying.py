@@ -16,7 +16,6 @@ from benchmarks.security.vulnerable.messages import Ask
 from benchmarks.security.vulnerable.parameters import ZEROS
 from benchmarks.security.vulnerable.server import Unmask
 from protocols.base import SERVER, Message, Parameters, Received
-from protocols.driver import Simulation
 from protocols.journal import Party
 from protocols.masking import keys
 from protocols.masking.bitmap import bitmap_of
@@ -256,4 +255,3 @@ def split_view(target: Target, number: int, parameters: Parameters | None = None
 def scripted(target: Target) -> bool:
     """Whether there is a script for the shares of this protocol."""
     return target.family in ("plain", "masking") or target.is_reference
-

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.security.attack import Attack, Case, Effort
-from benchmarks.security.learning import Change, Data, digits, federate, noisy, silos
+from benchmarks.security.learning import Change, Data, federate, noisy, silos
 from benchmarks.security.stats import bootstrap_auc
 from benchmarks.security.targets import Target
 from benchmarks.security.verdict import Measured, Rule
@@ -38,7 +38,6 @@ def _case(sigma: float = 0.0):  # type: ignore[no-untyped-def]
     change: Change = lambda u, update: noisy(update, 1.0, sigma, int(abs(update[0]) * 1e9) + u)  # noqa: E731
 
     def measure(target: Target, effort: Effort) -> Measured:
-        (x, y), _ = digits()
         half = CLIENTS * ROWS
         parts = _spoiled(silos(CLIENTS, ROWS) + silos(CLIENTS, ROWS, start=half))
         how = {"epochs": 8, "lr": 0.3, "batch_size": 8}

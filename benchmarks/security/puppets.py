@@ -77,9 +77,9 @@ def key_swap(target: Target, number: int, clients: int = 5) -> Attempt:
     except SecaggError as error:
         attempt.refused(error)
         return attempt
-    for party, error in outcome.errors:
+    for party, refusal in outcome.errors:
         if party == VICTIM:
-            attempt.refused(error)
+            attempt.refused(refusal)
     result = outcome.result
     if result is not None and VICTIM in result.contributors:
         puppets = sum(inputs[u] for u in result.contributors if u != VICTIM)

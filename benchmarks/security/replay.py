@@ -151,7 +151,10 @@ ATTACK = Attack(
     "replays accepted",
     (
         Case("the same machines", _RULE, lambda t, e: _measured(t, e, restart=False)),
-        Case("after a restart, or from an old copy", _RULE,
-             lambda t, e: _measured(t, e, restart=True)),
+        Case(
+            "after a restart, or from an old copy",
+            _RULE,
+            lambda t, e: _measured(t, e, restart=True),
+        ),
     ),
 )

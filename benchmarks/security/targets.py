@@ -33,7 +33,8 @@ class ForgetfulJournal(MemoryJournal):
 
     def commit(self, claim: Any, stored: Stored) -> None:
         """Anything goes, as often as it likes."""
-        self._stored[claim.session, claim.party] = stored
+        vectors = tuple(bytes(each) for each in stored.vectors)
+        self._stored[claim.session, claim.party] = stored._replace(vectors=vectors)
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,7 @@ class Target:
         **more: Any,
     ) -> Simulation:
         """A session of honest parties, not begun."""
-        options = Options(
-            record=record, journal=self.journal(), signers=self.signers(parameters)
-        )
+        options = Options(record=record, journal=self.journal(), signers=self.signers(parameters))
         return kind(
             self.protocol,
             self.session(parameters, number),

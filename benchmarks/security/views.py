@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from benchmarks.security.targets import Target, Words
 from benchmarks.security.vulnerable import Server as WeakServer
+from benchmarks.security.vulnerable.messages import Answer, Ask, Upload
 from benchmarks.security.vulnerable.parameters import ZEROS
 from benchmarks.security.vulnerable.server import Unmask
-from benchmarks.security.vulnerable.messages import Answer, Ask, Upload
 from protocols.base import SERVER, Envelope, Received
 from protocols.driver import Simulation
 from secagg.codec import decode, encode
 from secagg.encoding import FixedPoint
 from secagg.errors import ProtocolError
+from secagg.kdf import derive
 from secagg.packing import packed_bytes, unpack
 from secagg.prg import StreamKey
-from secagg.kdf import derive
 
 Floats = NDArray[np.float64]
 

@@ -127,12 +127,11 @@ def monobit(words: Words) -> float:
     """z of the number of ones (NIST SP 800-22, 2.1): within ±2 for 95 % of random words."""
     ones = int(np.unpackbits(words.astype("<u4").view(np.uint8)).sum())
     bits = 32 * len(words)
-    return (2 * ones - bits) / bits**0.5
+    return float((2 * ones - bits) / bits**0.5)
 
 
 def _measure(target: Target, effort: Effort) -> Measured:
-    tries = 1 if effort.quick else 6
-    tries = max(tries, 6) if target.family == "plain" else tries
+    tries = effort.of(1, 4)
     found = [attempt(target, number) for number in range(tries)]
     seconds: Array = np.array([s for _, s in found])
     words, _, _ = residual(target, 0)

@@ -36,7 +36,7 @@ from secagg.codec import Bytes32
 from secagg.context import bound_context
 from secagg.errors import DecodeError, LocalError
 from secagg.kdf import derive, label
-from secagg.ring import RingVector
+from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Sealer, suite
 from secagg.shamir import SHARE_BYTES
@@ -177,11 +177,11 @@ class Client(Machine):
     def upload(self, state: Ready, event: Contribute) -> Step[Sent]:
         """Mask and send."""
         bits, length = self.parameters.modulus_bits, self.parameters.length
-        values: Any = event.values.astype(np.uint64)
         if self.parameters.silent:
-            values = np.resize(values, length) & np.uint64(2**bits - 1)
-        elif len(values) != length or (values >> np.uint64(bits - 1) > 1).any():
-            raise LocalError("a value does not fit, or the vector has another length")
+            values: Any = np.resize(event.values.astype(np.uint64), length) & np.uint64(2**bits - 1)
+        else:
+            check_vector(event.values, length)
+            values = RingVector.of(bits, event.values).values().astype(np.uint64)
         words = np.concatenate([values, np.zeros(ZEROS, np.uint64)])
         for seed, sign in self._seeds(state):
             stream = mask(seed, len(words), self.parameters.weak_seeds)
@@ -244,10 +244,10 @@ class Client(Machine):
 
     def _check_keys(self, peers: tuple[Key, ...]) -> None:
         members = self.session.members
+        if members is None:
+            raise LocalError("keys are checked against a roster, and the session has none")
         for key in peers:
             try:
-                if members is None:
-                    raise DecodeError("there is no roster")
                 public = members.member(key.party).public
                 public.verify(key.signature, self._signed(key.party, key.public))
             except DecodeError as error:

@@ -1,6 +1,6 @@
 """The server of the weak protocol."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,6 +113,12 @@ class Server(Machine):
     @receives(Working, Advert)
     def admit(self, state: Working, advert: Advert, sender: int) -> Step[Working]:
         """Take a key."""
+        self._check(sender, range(1, self.parameters.clients + 1), state.keys)
+        try:
+            suite("X25519").public_key(advert.public)
+        except DecodeError as error:
+            if not self.parameters.silent:
+                raise self.refuse(sender, str(error)) from None
         key = Key(sender, advert.public, advert.signature)
         return Step(replace(state, keys={**state.keys, sender: key}))
 
@@ -129,6 +135,7 @@ class Server(Machine):
     @receives(Sharing, Shares)
     def post(self, state: Sharing, shares: Shares, sender: int) -> Step[Sharing]:
         """Keep what is sealed."""
+        self._check(sender, state.keys, state.parcels)
         return Step(replace(state, parcels={**state.parcels, sender: shares.parcels}))
 
     @on(Sharing, RoundClosed)
@@ -145,12 +152,13 @@ class Server(Machine):
     @receives(Collecting, Upload)
     def add(self, state: Collecting, upload: Upload, sender: int) -> Step[Collecting]:
         """Keep an upload; a second one replaces the first where nobody looks."""
+        self._check(sender, state.keys, state.uploads)
         size = packing.packed_bytes(self.parameters.length + ZEROS, self.parameters.modulus_bits)
         packed = upload.packed
         if self.parameters.silent:
             packed = packed[:size].ljust(size, b"\0")
-        elif len(packed) != size or sender in state.uploads or sender not in state.keys:
-            raise self.refuse(sender, "an upload of another length, or a second one")
+        elif len(packed) != size:
+            raise self.refuse(sender, "an upload of another length")
         return Step(replace(state, uploads={**state.uploads, sender: packed}))
 
     @on(Collecting, RoundClosed)
@@ -167,6 +175,7 @@ class Server(Machine):
     @receives(Unmasking, Answer)
     def take(self, state: Unmasking, answer: Answer, sender: int) -> Step[Unmasking]:
         """Keep an answer."""
+        self._check(sender, state.uploads, state.answers)
         try:
             for piece in answer.own + answer.keys:
                 shamir.parse_share(piece.share)
@@ -196,8 +205,15 @@ class Server(Machine):
 
     def _for(self, to: int, parcels: Mapping[int, tuple[Parcel, ...]]) -> tuple[Parcel, ...]:
         return tuple(
-            Parcel(u, each.sealed) for u, sent in parcels.items() for each in sent if each.party == to
+            Parcel(u, each.sealed)
+            for u, sent in parcels.items()
+            for each in sent
+            if each.party == to
         )
+
+    def _check(self, sender: int, allowed: Container[int], heard: Container[int]) -> None:
+        if not self.parameters.silent and (sender not in allowed or sender in heard):
+            raise self.refuse(sender, "not from a member that may speak now, or a second time")
 
     def _require(self, there: Iterable[int]) -> None:
         if len(list(there)) < self.parameters.floor:

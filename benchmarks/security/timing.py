@@ -1,0 +1,169 @@
+"""Timing, in the manner of dudect: does an operation take longer for one secret than for others?
+
+Reparaz, Balasch and Verbauwhede, "Dude, is my code constant time?", DATE 2017: a fixed secret
+and random ones in random turns, the slowest tenth left out, Welch's t. |t| < 4.5 says only
+that this many measurements on this machine show nothing.
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from benchmarks.security.attack import Attack, Case, Effort
+from benchmarks.security.stats import Array, Z, welch
+from benchmarks.security.targets import Target, reference
+from benchmarks.security.verdict import Measured, Rule
+from benchmarks.security.vulnerable.compare import equal
+from protocols.registry import load
+from secagg import packing, prg, shamir
+from secagg.encoding import FixedPoint
+from secagg.kdf import derive
+
+LIMIT = 4.5
+LONG = 1024
+Operation = Callable[[bytes], object]
+Secrets = Callable[[np.random.Generator], tuple[bytes, bytes]]
+_PEER = X25519PrivateKey.from_private_bytes(b"\7" * 32).public_key()
+_COINS = prg.StreamKey(b"\1" * 16, b"\2" * 12)
+_SECRET = b"\xa5" * LONG
+
+
+def secrets_of(length: int) -> Secrets:
+    """A fixed secret, and a random one."""
+    fixed = np.random.default_rng(1).bytes(length)
+    return lambda random: (fixed, random.bytes(length))
+
+
+def guesses(random: np.random.Generator) -> tuple[bytes, bytes]:
+    """The secret itself, and a guess that is wrong from the first byte on."""
+    return _SECRET, random.bytes(LONG)
+
+
+def numbers(random: np.random.Generator) -> tuple[bytes, bytes]:
+    """A small number, and one of full length."""
+    return (3).to_bytes(256, "big"), random.bytes(256)
+
+
+def t_of(operation: Operation, secrets: Secrets, count: int, seed: int) -> float:
+    """Welch's t between the two classes, `count` calls in all."""
+    random = np.random.default_rng(seed)
+    classes = random.integers(0, 2, count)
+    inputs = [bytes(bytearray(secrets(random)[kind])) for kind in classes]
+    clock, taken = time.perf_counter_ns, np.empty(count)
+    for _ in range(50):
+        operation(inputs[0])
+    for i, each in enumerate(inputs):
+        fresh = bytes(bytearray(each))  # equally near in the cache, whichever class it is of
+        began = clock()
+        operation(fresh)
+        taken[i] = clock() - began
+    kept = taken <= np.percentile(taken, 90)
+    fixed: Array = taken[kept & (classes == 0)]
+    varied: Array = taken[kept & (classes == 1)]
+    if min(len(fixed), len(varied)) < 2:  # one of them is the slowest tenth
+        fixed, varied = taken[classes == 0], taken[classes == 1]
+    return abs(welch(fixed, varied))
+
+
+def _words(raw: bytes) -> "np.ndarray":
+    return np.frombuffer(raw, np.uint32)
+
+
+def _masks(key: bytes) -> None:
+    acc = np.zeros(1024, np.uint32)
+    prg.add_masks(acc, [prg.StreamKey(key[:16], key[16:])], [1], threads=1)
+
+
+def _deal(secret: bytes) -> None:
+    shamir.deal([secret], (1, 2, 3, 4, 5), 3, _COINS)
+
+
+def _shares(raw: bytes) -> None:
+    limbs = (_words(raw) & np.uint32(2**30 - 1)).reshape(3, 9) % np.uint32(2**16)
+    shamir_reconstruct(limbs)
+
+
+def shamir_reconstruct(limbs: "np.ndarray") -> None:
+    """Interpolate secrets of equal shares, which lie on polynomials of a 32-byte secret."""
+    same = limbs[0].astype("<u4").tobytes()
+    shamir.reconstruct([1, 2, 3], [[same, same, same]])
+
+
+def _pack(raw: bytes) -> None:
+    packing.pack(_words(raw) >> np.uint32(12), 20)
+
+
+def _encode(raw: bytes) -> None:
+    values = (_words(raw).astype(np.float64) / 2**31 - 1).astype(np.float32)
+    FixedPoint(20, 1.0, 1, 10).encode_words(values, 1, _COINS)
+
+
+def _gaussian(raw: bytes) -> None:
+    from secagg import gaussian  # noqa: PLC0415 - not every version has it
+
+    gaussian.sample(512, prg.StreamKey(raw[:16], raw[16:28]))
+
+
+def _exchange(raw: bytes) -> None:
+    X25519PrivateKey.from_private_bytes(raw).exchange(_PEER)
+
+
+def _power(raw: bytes) -> int:
+    return pow(int.from_bytes(raw, "big"), 3, 2**1279 - 1)
+
+
+def _compare(raw: bytes) -> bool:
+    return hmac.compare_digest(raw, _SECRET)
+
+
+OPERATIONS: dict[str, tuple[Operation, Secrets, int]] = {
+    "bytes ==": (partial(equal, _SECRET), guesses, 1),
+    "Python integers": (_power, numbers, 1),
+    "hmac.compare_digest": (_compare, guesses, 1),
+    "X25519": (_exchange, secrets_of(32), 4),
+    "HKDF": (lambda raw: derive(raw, "timing"), secrets_of(32), 1),
+    "mask kernel (AES-CTR)": (_masks, secrets_of(28), 2),
+    "Shamir, deal": (_deal, secrets_of(32), 4),
+    "Shamir, reconstruct": (_shares, secrets_of(108), 4),
+    "packing": (_pack, secrets_of(4096), 1),
+    "encoding": (_encode, secrets_of(4096), 4),
+    "Gaussian sampler": (_gaussian, secrets_of(32), 4),
+}
+"""name -> (operation, secrets, how many times slower than the first)."""
+
+BAD = ("bytes ==", "Python integers")
+
+
+def _measure(name: str, _target: Target, effort: Effort) -> Measured:
+    operation, secrets, slow = OPERATIONS[name]
+    count = effort.of(4000, 40_000) // slow
+    found = sorted(t_of(operation, secrets, count, seed) for seed in range(3))
+    t = found[1]
+    note = f"median of 3 runs of {count} calls"
+    return Measured(t, max(0.0, t - Z), t + Z, "normal", note)
+
+
+def _no_protocol(_effort: Effort) -> tuple[Target, ...]:
+    loaded = load("plain")
+    return (Target("all protocols", loaded, loaded.configure),)
+
+
+def _case(name: str) -> Case:
+    rule = Rule(LIMIT, 0.0, by="value")
+    measure = partial(_measure, name)
+    if name in BAD:
+        return Case(name, rule, measure, targets=lambda _effort: (reference(),))
+    return Case(name, rule, measure, control=BAD[0], targets=_no_protocol)
+
+
+ATTACK = Attack(
+    "timing of operations on secrets",
+    "Does the time of a call tell a fixed secret from random ones?",
+    "Reparaz et al., DATE 2017 (dudect)",
+    "|t|",
+    tuple(_case(name) for name in OPERATIONS),
+)
