@@ -8,6 +8,7 @@ the same for all and not counted. Bytes are those of the messages.
 import statistics
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,11 +132,11 @@ def _simulation(
 def _spent(outcome: Outcome) -> tuple[float, float, float, float, float, int]:
     """Seconds by role, and what a client sends, receives, and how often it speaks."""
     clients = range(1, CLIENTS + 1)
-    seconds = {
-        u: sum(s for (party, _), s in outcome.seconds.items() if party == u) for u in clients
-    }
-    server = sum(s for (party, _), s in outcome.seconds.items() if party == SERVER)
-    helpers = sum(s for (party, _), s in outcome.seconds.items() if party > CLIENTS)
+    by_party: dict[int, float] = defaultdict(float)
+    for (party, _), spent in outcome.seconds.items():
+        by_party[party] += spent
+    client = statistics.median(by_party[u] for u in clients)
+    helpers = sum(spent for party, spent in by_party.items() if party > CLIENTS)
     up = statistics.median(
         sum(b for (sender, _, _), b in outcome.sizes.items() if sender == u) for u in clients
     )
@@ -143,7 +144,7 @@ def _spent(outcome: Outcome) -> tuple[float, float, float, float, float, int]:
         sum(b for (_, to, _), b in outcome.sizes.items() if to == u) for u in clients
     )
     exchanges = len({stage for sender, _, stage in outcome.sizes if sender == 1})
-    return statistics.median(seconds.values()), server, helpers, up, down, exchanges
+    return client, by_party[SERVER], helpers, up, down, exchanges
 
 
 def survives(each: Contender) -> dict[str, bool]:
@@ -163,8 +164,10 @@ def survives(each: Contender) -> dict[str, bool]:
 
 def tables(costs: Sequence[Cost]) -> str:
     """The measured part of the page."""
+    machine = describe()
+    where = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
     lines = [
-        f"{CLIENTS} clients, {BITS}-bit sums, one run, medians of {REPEATS}; {describe()}. "
+        f"{CLIENTS} clients, {BITS}-bit sums, one run, medians of {REPEATS}; {where}. "
         "`python -m benchmarks.choosing docs/choosing.md` measures again.\n",
     ]
     for length in LENGTHS:
