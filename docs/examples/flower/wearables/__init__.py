@@ -1,0 +1,1 @@
+"""A Flower app on the wrist sensor records that ship with secagg."""

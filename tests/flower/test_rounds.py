@@ -1,0 +1,508 @@
+"""Rounds over an in-process grid: the same model as without protection, and every fault."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp.mod import fixedclipping_mod
+from flwr.serverapp import strategy as strategies
+
+from fl.flower import Lost, Patience, Protection, SecureGrid, secure, secure_mod
+from secagg.errors import LocalError, ParameterError, ProtocolAborted
+from secagg.rng import SystemSource
+from tests.flower.support import (
+    IDENTITIES,
+    NODES,
+    PATIENCE,
+    FakeGrid,
+    Fault,
+    model,
+    protection,
+    roster,
+    toy_app,
+)
+
+EVERYBODY = {"min_available_nodes": 5, "min_train_nodes": 5, "min_evaluate_nodes": 5}
+STAGES = ("advertise", "share", "upload", "unmask")
+PLAIN = protection(protocol="plain", options={})
+MASKING = protection()
+STRATEGIES = {
+    "FedAvg": lambda: strategies.FedAvg(**EVERYBODY),
+    "FedProx": lambda: strategies.FedProx(proximal_mu=0.1, **EVERYBODY),
+    "FedAdam": lambda: strategies.FedAdam(**EVERYBODY),
+    "FedYogi": lambda: strategies.FedYogi(**EVERYBODY),
+    "FedAdagrad": lambda: strategies.FedAdagrad(**EVERYBODY),
+    "FedAvgM": lambda: strategies.FedAvgM(**EVERYBODY),
+}
+
+
+def secure_grid(shared: Protection = MASKING, **options: Any) -> tuple[FakeGrid, SecureGrid]:
+    grid = FakeGrid({node: toy_app(secure_mod(shared)) for node in NODES})
+    chosen = {"patience": PATIENCE, "clock": grid.clock, **options}
+    return grid, secure(STRATEGIES["FedAvg"](), grid, shared, **chosen)
+
+
+def messages(
+    arrays: ArrayRecord | None = None, kind: str = "train", number: int = 1
+) -> list[Message]:
+    content = RecordDict(
+        {"arrays": arrays or model(), "config": ConfigRecord({"server-round": number})}
+    )
+    return [Message(content, dst_node_id=node, message_type=kind) for node in NODES]
+
+
+def moved(number: int) -> ArrayRecord:
+    """A model of its own for each round."""
+    arrays = model()
+    arrays["w"] = type(arrays["w"])(arrays["w"].numpy() + np.float32(number) / 64)
+    return arrays
+
+
+def plain_mean(number: int, nodes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    grid = FakeGrid({node: toy_app() for node in nodes})
+    strategy = strategies.FedAvg(min_available_nodes=1, min_train_nodes=1)
+    asked = [m for m in messages(moved(number)) if m.metadata.dst_node_id in nodes]
+    arrays, _ = strategy.aggregate_train(1, grid.send_and_receive(asked))
+    return {name: array.numpy() for name, array in arrays.items()}
+
+
+def by_node(replies: Any) -> dict[int, Message]:
+    return {reply.metadata.src_node_id: reply for reply in replies}
+
+
+def check_round(grid: SecureGrid, number: int, lost: dict[int, str]) -> None:
+    """One round: one reply a node, the exact mean of the survivors, the stage of the others."""
+    replies = by_node(grid.send_and_receive(messages(moved(number), number=number)))
+    assert sorted(replies) == list(NODES)
+    survivors = tuple(node for node in NODES if node not in lost)
+    for node, stage in lost.items():
+        assert replies[node].has_error(), node
+        assert f"stage {stage}" in replies[node].error.reason
+    mean = plain_mean(number, survivors)
+    for node in survivors:
+        arrays = replies[node].content["arrays"]
+        for name, array in arrays.items():
+            step = 200 / 2**20 if name == "steps" else 2 / 2**20
+            np.testing.assert_allclose(array.numpy(), mean[name], atol=step)
+        weight = replies[node].content["metrics"]["num-examples"]
+        assert weight == pytest.approx(np.mean(survivors))
+
+
+# --- the same model as without protection --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("shared", [MASKING, PLAIN], ids=["masking", "plain"])
+def test_five_rounds_give_the_model_that_they_give_unprotected(
+    name: str, shared: Protection
+) -> None:
+    ours = FakeGrid({node: toy_app(secure_mod(shared)) for node in NODES})
+    strategy = STRATEGIES[name]()
+    grid = secure(strategy, ours, shared, patience=PATIENCE, clock=ours.clock)
+    got = strategy.start(grid=grid, initial_arrays=floats(), num_rounds=5)
+    theirs = FakeGrid({node: toy_app() for node in NODES})
+    want = STRATEGIES[name]().start(grid=theirs, initial_arrays=floats(), num_rounds=5)
+    adaptive = name in ("FedAdam", "FedYogi", "FedAdagrad")  # they divide by small roots
+    for key, array in want.arrays.items():
+        np.testing.assert_allclose(
+            got.arrays[key].numpy(), array.numpy(), atol=1e-3 if adaptive else 2e-6
+        )
+    for number in range(1, 6):
+        for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
+            mine, other = getattr(got, kind)[number], getattr(want, kind)[number]
+            assert set(mine) == set(other)
+            for key, value in other.items():
+                assert mine[key] == pytest.approx(value, abs=2e-4)
+    assert all(not each.lost for each in grid.rounds)
+
+
+def floats() -> ArrayRecord:
+    return ArrayRecord({k: v for k, v in model().items() if k != "steps"})
+
+
+def test_the_client_side_clipping_wrapper_runs_behind_the_mod() -> None:
+    shared = protection()
+    grid = FakeGrid({n: toy_app(secure_mod(shared), fixedclipping_mod) for n in NODES})
+    plain = FakeGrid({n: toy_app(fixedclipping_mod) for n in NODES})
+    results = []
+    for each in (grid, plain):
+        inner = strategies.FedAvg(**EVERYBODY)
+        strategy = strategies.DifferentialPrivacyClientSideFixedClipping(inner, 0.0, 0.2, 5)
+        used = each
+        if each is grid:
+            used = secure(strategy, each, shared, patience=PATIENCE, clock=each.clock)
+        results.append(strategy.start(grid=used, initial_arrays=floats(), num_rounds=5).arrays)
+    for key, array in results[1].items():
+        np.testing.assert_allclose(results[0][key].numpy(), array.numpy(), atol=2e-6)
+
+
+def test_a_masking_round_after_the_first_has_three_exchanges_and_one_message_is_open() -> None:
+    inner, grid = secure_grid()
+    for number in range(3):
+        check_round(grid, number, {})
+        replies = grid.send_and_receive(messages(moved(number), "evaluate", number))
+        assert not any(reply.has_error() for reply in replies)
+    assert [each.exchanges for each in grid.rounds] == [4, 3, 3, 3, 3, 3]
+    assert inner.most_open == 1
+    assert inner.largest_state < 4096
+
+
+def test_no_single_value_is_in_the_replies_and_nothing_secret_stays_on_the_node() -> None:
+    inner, grid = secure_grid()
+    replies = list(grid.send_and_receive(messages(moved(0))))
+    contents = [reply.content for reply in replies]
+    assert all(c["metrics"] == contents[0]["metrics"] for c in contents)
+    before = {node: len(inner.state(node)) for node in NODES}
+    list(grid.send_and_receive(messages(moved(1))))
+    assert all(len(inner.state(n)) <= before[n] + 64 for n in NODES), "only short digests remain"
+
+
+@pytest.mark.parametrize("stage", ["share", "upload", "consistency"])
+def test_active_mode_with_a_roster_of_identities(stage: str) -> None:
+    shared = protection(options={"suite": "X25519", "adversary": "active"}, roster=roster())
+    apps = {n: toy_app(secure_mod(shared, identity=IDENTITIES[n])) for n in NODES}
+    inner = FakeGrid(apps)
+    grid = secure(STRATEGIES["FedAvg"](), inner, shared, patience=PATIENCE, clock=inner.clock)
+    check_round(grid, 1, {})
+    inner.faults = {(33, stage): Fault.ERROR}
+    check_round(grid, 2, {} if stage == "consistency" else {33: stage})
+    inner.faults = {}
+    check_round(grid, 3, {})
+    assert [each.exchanges for each in grid.rounds][:2] == [5, 4]
+
+
+def test_a_stranger_to_the_roster_is_refused() -> None:
+    shared = protection(options={"suite": "X25519", "adversary": "active"}, roster=roster())
+    keys = {**IDENTITIES, 33: type(IDENTITIES[33]).draw("Ed25519", SystemSource())}
+    inner = FakeGrid({n: toy_app(secure_mod(shared, identity=keys[n])) for n in NODES})
+    grid = secure(STRATEGIES["FedAvg"](), inner, shared, patience=PATIENCE, clock=inner.clock)
+    check_round(grid, 1, {33: "advertise"})
+    assert "nobody in the roster" in grid.rounds[0].lost[33].reason
+
+
+@pytest.mark.parametrize("stage", STAGES[1:3])
+def test_lattice_needs_nothing_of_its_own(stage: str) -> None:
+    inner, grid = secure_grid(protection(protocol="lattice", options={}))
+    check_round(grid, 1, {})
+    inner.faults = {(33, stage): Fault.ERROR}
+    check_round(grid, 2, {33: stage})
+
+
+@pytest.mark.parametrize("name", ["committee", "ckks", "bfv"])
+def test_protocols_with_helpers_are_refused_for_now(name: str) -> None:
+    with pytest.raises(ParameterError, match="helper parties"):
+        Protection(protocol=name)
+
+
+# --- faults --------------------------------------------------------------------------------
+
+LOSING = [f for f in Fault if f not in (Fault.TWICE, Fault.RESTART_AFTER)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("fault", LOSING, ids=lambda f: f.name)
+def test_a_node_lost_at_any_stage_is_named_and_the_rest_is_exact(fault: Fault, stage: str) -> None:
+    inner, grid = secure_grid()
+    inner.faults = {(33, stage): fault}
+    restart_is_harmless = fault is Fault.RESTART and stage == "advertise"
+    late_is_in_the_sum = stage == "unmask"
+    lost = {} if restart_is_harmless or late_is_in_the_sum else {33: stage}
+    check_round(grid, 1, lost)
+    inner.faults = {}
+    inner.now += 1000
+    check_round(grid, 2, {})
+
+
+@pytest.mark.parametrize("stage", ["share", "upload"])
+@pytest.mark.parametrize("fault", LOSING, ids=lambda f: f.name)
+def test_two_nodes_lost_in_a_later_round_and_back_in_the_next(fault: Fault, stage: str) -> None:
+    inner, grid = secure_grid()
+    check_round(grid, 1, {})
+    inner.faults = {(11, stage): fault, (55, stage): fault}
+    check_round(grid, 2, {11: stage, 55: stage})
+    inner.faults = {}
+    inner.now += 1000
+    check_round(grid, 3, {})
+
+
+def test_a_node_that_lost_its_state_after_joining_ahead_is_back_one_round_later() -> None:
+    inner, grid = secure_grid()
+    check_round(grid, 1, {})
+    inner.restart(22)
+    check_round(grid, 2, {22: "share"})
+    assert "restarted" in grid.rounds[-1].lost[22].reason
+    check_round(grid, 3, {})
+
+
+def test_a_second_answer_is_ignored_and_named() -> None:
+    inner, grid = secure_grid()
+    inner.faults = {(44, stage): Fault.TWICE for stage in STAGES}
+    check_round(grid, 1, {})
+    assert [t for t in grid.rounds[0].troubles if "node 44 answered twice at stage upload" in t]
+
+
+def test_a_stage_does_not_wait_for_the_slowest() -> None:
+    inner, grid = secure_grid(patience=Patience(deadline=100, grace=3, slack=0, poll=1))
+    inner.faults = {(33, "upload"): Fault.LOSE_REPLY}
+    check_round(grid, 1, {33: "upload"})
+    assert inner.now <= 5
+
+
+def test_a_node_that_owes_an_answer_gets_no_other_message() -> None:
+    inner, grid = secure_grid()
+    inner.faults = {(33, "upload"): Fault.LATE}
+    check_round(grid, 1, {33: "upload"})
+    inner.asked.clear()
+    check_round(grid, 2, {33: "advertise"})
+    assert "still has a message of stage upload" in grid.rounds[-1].lost[33].reason
+    assert 33 not in {node for node, _ in inner.asked}
+    inner.now += 100
+    inner.faults = {}
+    check_round(grid, 3, {})
+    assert inner.most_open == 1
+
+
+# --- below the threshold -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["advertise", "share", "upload"])
+def test_a_round_below_the_threshold_is_skipped_and_the_model_can_be_trained_again(
+    stage: str,
+) -> None:
+    inner, grid = secure_grid()
+    inner.faults = {(node, stage): Fault.ERROR for node in NODES[:3]}
+    replies = by_node(grid.send_and_receive(messages(moved(1))))
+    assert all(reply.has_error() for reply in replies.values())
+    assert "no sum" in replies[11].error.reason
+    assert grid.rounds[0].aborted
+    assert not grid.rounds[0].spent
+    inner.faults = {}
+    check_round(grid, 1, {})
+
+
+@pytest.mark.parametrize(("heals_at", "attempts"), [(2, 2), (3, 3), (9, 3)])
+def test_a_round_below_the_threshold_is_tried_again_as_often_as_configured(
+    heals_at: int, attempts: int
+) -> None:
+    inner, grid = secure_grid(on_abort="retry", retries=2)
+    inner.faults = {(node, "share"): Fault.ERROR for node in NODES[:3]}
+    begun: list[int] = []
+
+    def heal(node: int, stage: str) -> None:
+        begun.extend([node] if (node, stage) == (11, "advertise") else [])
+        if len(begun) == heals_at:
+            inner.faults = {}
+
+    inner.on_push = heal
+    replies = list(grid.send_and_receive(messages(moved(1))))
+    assert grid.rounds[0].attempts == attempts
+    assert all(reply.has_error() for reply in replies) == (heals_at > attempts)
+    assert bool(grid.rounds[0].aborted) == (heals_at > attempts)
+
+
+def test_a_round_below_the_threshold_raises_where_that_is_configured() -> None:
+    inner, grid = secure_grid(on_abort="raise")
+    inner.faults = {(node, "upload"): Fault.ERROR for node in NODES[:3]}
+    with pytest.raises(ProtocolAborted, match="upload"):
+        grid.send_and_receive(messages(moved(1)))
+
+
+@pytest.mark.parametrize("on_abort", ["skip", "retry"])
+def test_a_round_that_fails_at_unmask_is_never_repeated_with_its_model(on_abort: Any) -> None:
+    inner, grid = secure_grid(on_abort=on_abort)
+    inner.faults = {(node, "unmask"): Fault.LOSE_REPLY for node in NODES[:3]}
+    replies = list(grid.send_and_receive(messages(moved(1))))
+    assert all(reply.has_error() for reply in replies)
+    assert grid.rounds[0].attempts == 1
+    inner.faults = {}
+    with pytest.raises(ProtocolAborted, match="difference"):
+        grid.send_and_receive(messages(moved(1), number=2))
+    inner.now += 1000
+    check_round(grid, 2, {})
+
+
+def test_clients_too_refuse_a_second_sum_over_their_model() -> None:
+    inner, grid = secure_grid()
+    check_round(grid, 1, {})
+    other = SecureGrid(inner, MASKING, patience=PATIENCE, clock=inner.clock)
+    replies = list(other.send_and_receive(messages(moved(1), number=2)))
+    assert all("spent" in reply.error.reason for reply in replies)
+
+
+def test_the_same_model_is_evaluated_once() -> None:
+    inner, grid = secure_grid()
+    assert not any(r.has_error() for r in grid.send_and_receive(messages(kind="evaluate")))
+    again = list(grid.send_and_receive(messages(kind="evaluate", number=2)))
+    assert all("difference" in reply.error.reason for reply in again)
+    assert inner.asked
+
+
+# --- what is refused -----------------------------------------------------------------------
+
+REFUSED = {
+    "Krum": lambda s: s.Krum(num_malicious_nodes=1),
+    "MultiKrum": lambda s: s.MultiKrum(num_malicious_nodes=1, num_nodes_to_select=2),
+    "Bulyan": lambda s: s.Bulyan(num_malicious_nodes=1),
+    "FedMedian": lambda s: s.FedMedian(),
+    "FedTrimmedAvg": lambda s: s.FedTrimmedAvg(),
+    "QFedAvg": lambda s: s.QFedAvg(client_learning_rate=0.1),
+    "FedXgbBagging": lambda s: s.FedXgbBagging(),
+    "FedXgbCyclic": lambda s: s.FedXgbCyclic(),
+    "server clipping": lambda s: s.DifferentialPrivacyServerSideFixedClipping(
+        s.FedAvg(), 1.0, 1.0, 5
+    ),
+    "server adaptive": lambda s: s.DifferentialPrivacyServerSideAdaptiveClipping(
+        s.FedAvg(), 0.1, 5
+    ),
+    "client adaptive": lambda s: s.DifferentialPrivacyClientSideAdaptiveClipping(
+        s.FedAvg(), 0.1, 5
+    ),
+    "Krum, wrapped": lambda s: s.DifferentialPrivacyClientSideFixedClipping(
+        s.Krum(num_malicious_nodes=1), 1.0, 1.0, 5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_strategies_that_need_single_updates_are_refused_with_a_way_out(name: str) -> None:
+    grid = FakeGrid({})
+    with pytest.raises(ParameterError, match=r"use |make"):
+        secure(REFUSED[name](strategies), grid, PLAIN)
+
+
+def test_unknown_code_that_looks_at_replies_has_to_be_vouched_for() -> None:
+    class Own(strategies.FedAvg):
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            return super().aggregate_train(server_round, replies)
+
+    with pytest.raises(ParameterError, match="needs_only_means=True"):
+        secure(Own(), FakeGrid({}), MASKING)
+    with pytest.raises(ParameterError, match="train_metrics_aggr_fn"):
+        secure(strategies.FedAvg(train_metrics_aggr_fn=max), FakeGrid({}), MASKING)
+    with pytest.raises(ParameterError, match="weighs by 'n'"):
+        secure(strategies.FedAvg(weighted_by_key="n"), FakeGrid({}), MASKING)
+    assert secure(Own(), FakeGrid({}), MASKING, needs_only_means=True)
+
+
+def test_what_differs_between_nodes_is_no_sum() -> None:
+    _, grid = secure_grid()
+    asked = messages()
+    other = RecordDict({"arrays": model(), "config": ConfigRecord({"server-round": 9})})
+    asked[2] = Message(other, dst_node_id=33, message_type="train")
+    with pytest.raises(LocalError, match="node 33 differs"):
+        grid.send_and_receive(asked)
+    with pytest.raises(LocalError, match="one by one"):
+        grid.push_messages(asked)
+    with pytest.raises(LocalError, match="one by one"):
+        grid.pull_messages(["x"])
+
+
+def test_queries_pass_as_they_are() -> None:
+    inner, grid = secure_grid()
+    asked = [Message(RecordDict(), dst_node_id=n, message_type="query") for n in NODES]
+    replies = list(grid.send_and_receive(asked))
+    assert [r.content["q"]["id"] for r in replies] == list(NODES)
+    assert list(grid.get_node_ids()) == list(inner.get_node_ids())
+
+
+def mixed(odd: Any) -> tuple[FakeGrid, SecureGrid]:
+    """Node 33 has another app than the rest."""
+    apps = {node: toy_app(secure_mod(MASKING)) for node in NODES}
+    grid = FakeGrid({**apps, 33: odd})
+    return grid, SecureGrid(grid, MASKING, patience=PATIENCE, clock=grid.clock)
+
+
+def set_metrics(**changes: Any) -> Any:
+    def spoil(content: RecordDict) -> None:
+        content["metrics"] = MetricRecord({**content["metrics"], **changes})
+
+    return spoil
+
+
+def change_arrays(content: RecordDict) -> None:
+    arrays = dict(content["arrays"])
+    arrays["w"] = type(arrays["w"])(np.zeros((2, 2), np.float32))
+    content["arrays"] = ArrayRecord(arrays)
+
+
+def not_a_number(content: RecordDict) -> None:
+    arrays = dict(content["arrays"])
+    arrays["w"] = type(arrays["w"])(np.full((4, 3), np.nan, np.float32))
+    content["arrays"] = ArrayRecord(arrays)
+
+
+ODD = {
+    "no mod": (toy_app(), "advertise", "mod"),
+    "another protocol": (toy_app(secure_mod(PLAIN)), "advertise", "'plain'"),
+    "other parameters": (
+        toy_app(secure_mod(protection(options={"suite": "X25519", "threshold": 4}))),
+        "advertise",
+        "same Protection",
+    ),
+    "another clip": (toy_app(secure_mod(protection(clip=2.0))), "upload", "model or its config"),
+    "wants more clients": (
+        toy_app(secure_mod(protection(min_clients=6))),
+        "advertise",
+        "min_clients",
+    ),
+    "other shapes": (toy_app(secure_mod(MASKING), spoil=change_arrays), "upload", "'w'"),
+    "NaN": (toy_app(secure_mod(MASKING), spoil=not_a_number), "upload", "NaN"),
+    "weight too large": (
+        toy_app(secure_mod(MASKING), spoil=set_metrics(**{"num-examples": 257})),
+        "upload",
+        "max_weight",
+    ),
+    "metric out of range": (
+        toy_app(secure_mod(MASKING), spoil=set_metrics(loss=1e9)),
+        "upload",
+        "metric_range",
+    ),
+    "metric not a number": (
+        toy_app(secure_mod(MASKING), spoil=set_metrics(loss=float("nan"))),
+        "upload",
+        "metric",
+    ),
+    "other metrics": (
+        toy_app(secure_mod(MASKING), spoil=set_metrics(extra=1.0)),
+        "upload",
+        "metrics",
+    ),
+    "a configuration in the reply": (
+        toy_app(
+            secure_mod(MASKING),
+            spoil=lambda content: content.update({"c": ConfigRecord({"mine": 1})}),
+        ),
+        "upload",
+        "ConfigRecord",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_client_that_does_not_fit_is_named_with_stage_and_way_out(name: str) -> None:
+    app, stage, text = ODD[name]
+    _, grid = mixed(app)
+    replies = by_node(grid.send_and_receive(messages(moved(1))))
+    assert sum(reply.has_error() for reply in replies.values()) == 1
+    lost = grid.rounds[0].lost
+    assert isinstance(lost[33], Lost)
+    assert lost[33].stage == stage
+    assert text in lost[33].reason
+    assert f"stage {stage}" in replies[33].error.reason
+
+
+def test_a_client_refuses_a_server_without_protection() -> None:
+    inner, _ = secure_grid()
+    for kind in ("train", "evaluate"):
+        replies = list(inner.send_and_receive(messages(kind=kind)))
+        assert all("secure aggregation only" in reply.error.reason for reply in replies)
+
+
+def test_a_model_of_another_shape_needs_a_new_session_and_nothing_else() -> None:
+    _, grid = secure_grid()
+    check_round(grid, 1, {})
+    longer = ArrayRecord({**moved(2), "more": type(model()["w"])(np.zeros(5, np.float32))})
+    replies = list(grid.send_and_receive(messages(longer, number=2)))
+    assert not any(reply.has_error() for reply in replies)
+    assert grid.rounds[-1].exchanges == 4
