@@ -1,0 +1,39 @@
+"""Runs a target many times and counts what it answered."""
+
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from secagg.errors import SecaggError
+from tests.fuzz import decoders, machines
+
+TARGETS = {**decoders.TARGETS, **machines.TARGETS}
+MOST_FINDINGS = 5
+
+
+@dataclass
+class Report:
+    """answers: how often each kind of error, or none (`taken`); findings: (run, trace)."""
+
+    runs: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    findings: list[tuple[int, str]] = field(default_factory=list)
+
+
+def many(name: str, runs: int, first: int = 0) -> Report:
+    """Runs `first` to `first + runs - 1` of a target; it stops after a few findings."""
+    target, report = TARGETS[name], Report()
+    for number in range(first, first + runs):
+        report.runs += 1
+        try:
+            target(Random(f"{name} {number}"))  # noqa: S311 - reproducible, and guards nothing
+        except SecaggError as error:
+            report.answers[type(error).__name__] += 1
+        except Exception:
+            report.findings.append((number, traceback.format_exc()))
+            if len(report.findings) == MOST_FINDINGS:
+                break
+        else:
+            report.answers["taken"] += 1
+    return report
