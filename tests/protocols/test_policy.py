@@ -62,7 +62,7 @@ def test_active_mode_tolerates_what_cannot_split_a_cohort(threshold: int, tolera
     offered = configure(N, 10, 16, suite="X25519", adversary="active", threshold=threshold)
     assert offered.tolerated == tolerated
     configure(N, 10, 16, adversary="active", threshold=threshold, corrupt=tolerated)
-    with pytest.raises(ValueError, match="corrupt|more than the 7 clients"):
+    with pytest.raises(ValueError, match=r"corrupt|more than the 7 clients"):
         configure(N, 10, 16, adversary="active", threshold=threshold, corrupt=tolerated + 1)
 
 
