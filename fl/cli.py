@@ -48,6 +48,10 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
         list[str] | None,
         typer.Option(metavar="STAGE=K", help="kill K clients at STAGE in every second round"),
     ] = None,
+    revive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE=K", help="kill K clients and start them again at once"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="model, order of records, victims; never keys")] = 0,
     out: Annotated[Path, typer.Option(help="folder for the result and the report")] = Path(
         "secagg-demo"
@@ -56,7 +60,7 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
 ) -> None:
     """Train a federation of real processes, kill some of them, and prove the sums."""
     console = Console()
-    drops = _drops(drop or [])
+    drops, revives = _drops(drop or []), _drops(revive or [])
     if not quiet:
         console.print("[bold]secagg[/] loading torch and the kernels …", highlight=False)
     settings = _settings(
@@ -67,6 +71,7 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
         clients=clients,
         rounds=rounds,
         drops=drops,
+        revives=revives,
         seed=seed,
     )
     result = _run(settings, out, console, quiet=quiet)

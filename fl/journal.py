@@ -152,16 +152,22 @@ class SqliteJournal:
             for (other,) in self._run(others, (session, SPENT, CLOSED)).fetchall():
                 self._append(other, CLOSED, b"", self._put(other, {}))
 
-    def spend(self, model: bytes) -> None:
-        """Record that this party's update of a model (its digest) may be known in a sum."""
+    def spend(self, what: bytes, session: bytes) -> None:
+        """Record that this party's update of a model (its digest) may be known in a sum of this
+        session, and must be in no other.
+        """
         with self._transaction():
-            if not self.is_spent(model):
-                self._append(model, SPENT, b"", b"")
+            if self._spent_in(what) is None:
+                self._append(what, SPENT, session, b"")
 
-    def is_spent(self, model: bytes) -> bool:
-        """Whether `spend` was said of this model, ever."""
-        query = "SELECT 1 FROM claim WHERE session = ? AND stage = ?"
-        return self._run(query, (model, SPENT)).fetchone() is not None
+    def is_spent(self, what: bytes, session: bytes) -> bool:
+        """Whether `spend` was ever said of it in another session than this."""
+        return self._spent_in(what) not in (None, session)
+
+    def _spent_in(self, what: bytes) -> bytes | None:
+        query = "SELECT digest FROM claim WHERE session = ? AND stage = ?"
+        found: tuple[bytes] | None = self._run(query, (what, SPENT)).fetchone()
+        return found[0] if found else None
 
     # --- the chain of claims
 

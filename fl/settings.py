@@ -1,6 +1,5 @@
 """What a federation runs with, checked before anything starts."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +28,9 @@ class Settings:
 
     adversary: what the server is assumed to be, `semi-honest` or `active`; clients: 0 means all
     natural silos (10 where there are none); drops: stage -> how many
-    clients are killed there in every second round, empty for the default script; seed fixes
+    clients are killed there in every second round; revives: the same, and they are started again
+    at once, to finish the round; both empty for the default script; rejoin: whether a client
+    whose process ends otherwise is started again, once a round, while there is time; seed fixes
     the model's start, the order of the records and who is killed, and never a key.
     """
 
@@ -40,6 +41,8 @@ class Settings:
     clients: int = 0
     rounds: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
+    revives: Mapping[str, int] = field(default_factory=dict)
+    rejoin: bool = True
     seed: int = 0
     strategy: Strategy = field(default_factory=FedAvg)
 
@@ -129,7 +132,8 @@ class Settings:
         }
         options = [f"--{name} {value}" for name, value in given.items() if value]
         drops = [f"--drop {stage}={count}" for stage, count in self.drops.items()]
-        return " ".join(["secagg demo", *options, *drops])
+        revives = [f"--revive {stage}={count}" for stage, count in self.revives.items()]
+        return " ".join(["secagg demo", *options, *drops, *revives])
 
     @property
     def used_suite(self) -> str:
@@ -154,8 +158,8 @@ class Settings:
     def kills(self) -> tuple[Kill, ...]:
         """Who is killed when."""
         n, rounds, stages = len(self.roster), self.total_rounds, self.stages
-        if self.drops:
-            return scripted(self.drops, stages, n, rounds, self.seed)
+        if self.drops or self.revives:
+            return scripted(self.drops, stages, n, rounds, self.seed, self.revives)
         return default_script(stages, n, self._spare, rounds, self.seed)
 
     @property
@@ -165,15 +169,19 @@ class Settings:
 
     def _check_drops(self) -> None:
         stages = self.stages
-        for stage, count in self.drops.items():
+        for stage, count in (*self.drops.items(), *self.revives.items()):
             if stage not in stages:
                 raise ParameterError(
                     f"protocol {self.protocol!r} has no stage {stage!r}; "
                     f"choose from {', '.join(stages)}"
                 )
             if count < 1:
-                raise ParameterError(f"{stage}={count} drops nobody; give a positive number")
-        lost = sum(Counter(self.drops).values())
+                raise ParameterError(f"{stage}={count} kills nobody; give a positive number")
+        lost = sum(self.drops.values())
+        if lost + sum(self.revives.values()) > len(self.roster):
+            raise ParameterError(
+                f"a round kills at most its {len(self.roster)} clients; drop or revive fewer"
+            )
         if lost > self._spare:
             raise ParameterError(
                 f"losing {lost} of {len(self.roster)} clients leaves fewer than the threshold "

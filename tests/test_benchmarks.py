@@ -164,7 +164,10 @@ def test_scale_counts_every_byte_of_every_stage() -> None:
     assert len(seen) == 30 * 3 + 27
     assert list(report.client) == ["advertise", "share", "upload", "unmask"]
     assert all(cost.sent > 0 for cost in report.client.values())
-    assert report.server["upload"].received >= 27 * report.client["upload"].sent - 27
+    sent = report.client[
+        "upload"
+    ].sent  # of the median client: the lower its number, the more links
+    assert report.server["upload"].received == pytest.approx(27 * sent, rel=0.1)
     assert json.loads(scale.to_json([report]))[0]["n"] == 30
 
 

@@ -183,7 +183,7 @@ def _what_ran(result: DemoResult, killed: int | None) -> Said:
         f"{result.clients} processes, each alone with its records, trained a model of "
         f"{result.model_parameters:,} parameters on {result.dataset.name} over "
         f"{_many(len(result.rounds), 'round')} with protocol {result.protocol}{suite}; "
-        f"{_losses(result, killed)}.",
+        f"{_losses(result, killed)}{_back(result)}.",
     )
 
 
@@ -192,6 +192,11 @@ def _losses(result: DemoResult, killed: int | None) -> str:
         return f"a process was killed {_times(killed)}" if killed else "none was killed"
     lost = sum(len(each.dropped) for each in result.rounds)
     return f"a client dropped out {_times(lost)}" if lost else "none dropped out"
+
+
+def _back(result: DemoResult) -> str:
+    finished = sum(back.client in each.uploaded for each in result.rounds for back in each.revived)
+    return f", and came back in time to be in the sum {_times(finished)}" if finished else ""
 
 
 def _what_was_learned(result: DemoResult) -> Said:
@@ -348,7 +353,9 @@ def _cell(each: Round, who: int, stages: Sequence[Stage]) -> Cell:
 
 def _row(result: DemoResult, index: int) -> dict[str, str | bool]:
     each, curves = result.rounds[index], result.accuracy
-    dropped = ", ".join(f"{drop.client} ({drop.stage})" for drop in each.dropped)
+    gone = [f"{drop.client} ({drop.stage})" for drop in each.dropped]
+    back = [f"{back.client} ({back.stage}, and back)" for back in each.revived]
+    dropped = ", ".join(gone + back)
     return {
         "round": str(each.round),
         "uploaded": f"{len(each.uploaded)} of {result.clients}",

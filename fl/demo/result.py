@@ -1,7 +1,7 @@
 """What a demo keeps: `result.json`, one struct a level, written and read strictly."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.backends.openssl import backend as openssl
 
-from fl.runner.federation import AloneEnded, Event, RoundEnded
+from fl.runner.federation import AloneEnded, Event, Revived, RoundEnded
 from fl.settings import Settings
 
 LIBRARIES = ("secagg", "numpy", "numba", "cryptography", "torch", "tenseal", "msgspec")
@@ -43,7 +43,8 @@ class Round(Struct, frozen=True):
     uploaded: who is in the sum; max_abs_error: the sum against that of the same encoded
     updates, in integer steps, None without a sum; quantisation_error: the mean against that
     of the clipped updates; clipped: coordinates; upload_bytes: protocol bytes that a client
-    in the sum sent, mean; aborted: why there is no sum, or empty.
+    in the sum sent, mean; aborted: why there is no sum, or empty; revived: whose process was
+    killed in this round, at which stage, and started again to finish it.
     """
 
     round: int
@@ -55,6 +56,7 @@ class Round(Struct, frozen=True):
     upload_bytes: float
     stage_seconds: Mapping[str, float]
     aborted: str
+    revived: tuple[Dropped, ...] = ()
 
 
 class Curves(Struct, frozen=True):
@@ -109,12 +111,16 @@ class Collector:
     model_parameters: int
     ended: list[RoundEnded] = field(default_factory=list)
     alone: dict[int, AloneEnded] = field(default_factory=dict)
+    revived: list[list[Revived]] = field(default_factory=lambda: [[]])
 
     def add(self, event: Event) -> None:
         """Keep what ends up in the result."""
         match event:
+            case Revived():
+                self.revived[-1].append(event)
             case RoundEnded():
                 self.ended.append(event)
+                self.revived.append([])
             case AloneEnded():
                 self.alone[event.client] = event
 
@@ -142,7 +148,7 @@ class Collector:
                 "plain": tuple(v.plain_auc for v in verdicts),
                 "alone": tuple(score.auc for score in scores),
             },
-            rounds=tuple(_round(e) for e in self.ended),
+            rounds=tuple(map(_round, self.ended, self.revived)),
             seconds=seconds,
             versions=_versions(),
             helpers=tuple(settings.helpers.values()),
@@ -150,7 +156,7 @@ class Collector:
         )
 
 
-def _round(ended: RoundEnded) -> Round:
+def _round(ended: RoundEnded, revived: Sequence[Revived]) -> Round:
     result, verdict = ended.result, ended.verdict
     uploaded = result.contributors if result else ()
     dropped = result.dropped if result else {}
@@ -165,6 +171,7 @@ def _round(ended: RoundEnded) -> Round:
         upload_bytes=sum(sent) / len(sent) if sent else 0.0,
         stage_seconds=ended.stage_seconds,
         aborted=ended.reason,
+        revived=tuple(Dropped(each.client, each.stage) for each in revived),
     )
 
 

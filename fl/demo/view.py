@@ -16,6 +16,7 @@ from fl.runner.federation import (
     Event,
     Lost,
     Rejoined,
+    Revived,
     RoundEnded,
     RoundStarted,
     StageStarted,
@@ -24,8 +25,15 @@ from fl.runner.federation import (
 )
 from fl.settings import Settings
 
-WAITING, DONE, KILLED, TRAINING, REFUSED = "·", "✓", "✗", "…", "!"
-STYLES = {WAITING: "dim", DONE: "green", KILLED: "bold red", TRAINING: "yellow", REFUSED: "red"}
+WAITING, DONE, KILLED, TRAINING, REFUSED, BACK = "·", "✓", "✗", "…", "!", "↻"
+STYLES = {
+    WAITING: "dim",
+    DONE: "green",
+    KILLED: "bold red",
+    TRAINING: "yellow",
+    REFUSED: "red",
+    BACK: "green",
+}
 
 
 @dataclass
@@ -36,6 +44,8 @@ class View:
     console: Console
     _marks: dict[tuple[int, str], str] = field(default_factory=dict)
     _notes: dict[int, str] = field(default_factory=dict)
+    _back: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
+    _revived: set[tuple[int, str]] = field(default_factory=set)
     _ended: list[RoundEnded] = field(default_factory=list)
     _alone: dict[int, AloneEnded] = field(default_factory=dict)
     _round: int = 0
@@ -87,9 +97,11 @@ class View:
                 here = {(who, stage) for who in clients for stage in self._stages}
                 gone = {k: m for k, m in self._marks.items() if m == KILLED and k not in here}
                 self._marks = gone | dict.fromkeys(here, WAITING)
+                self._revived.clear()
             case Answered(client=who, stage=stage):
-                self._marks[who, stage] = DONE
-                self._notes[who] = ""
+                again = (who, stage) in self._revived
+                self._marks[who, stage] = BACK if again else DONE
+                self._notes[who] = "killed, and back in time" if again else ""
             case TrainingBegan(client=who):
                 self._marks[who, "upload"] = TRAINING
                 self._notes[who] = "training"
@@ -99,6 +111,11 @@ class View:
             case Lost(client=who, stage=stage, killed=killed):
                 self._marks[who, stage] = KILLED
                 self._notes[who] = "killed (SIGKILL)" if killed else "process ended"
+            case Revived(client=who, stage=stage, pid=pid):
+                self._revived.add((who, stage))
+                self._back.setdefault(self._round, []).append((who, stage))
+                self._marks[who, stage] = WAITING
+                self._notes[who] = f"killed, back as process {pid}"
             case Rejoined(client=who, pid=pid):
                 again = bool(self._notes.get(who))
                 self._marks = {k: m for k, m in self._marks.items() if k[0] != who}
@@ -162,12 +179,18 @@ class View:
         return (
             str(ended.round),
             f"{len(result.contributors)} of {self._clients}",
-            ", ".join(f"{who} at {stage}" for who, stage in result.dropped.items()) or "nobody",
+            ", ".join(self._lost(ended)) or "nobody",
             f"[red]off by {wrong}" if wrong else "[green]exact" if verdict else "",
             f"{sum(sent) / len(sent) / 1000:.1f}",
             accuracy,
             plain,
         )
+
+    def _lost(self, ended: RoundEnded) -> Iterable[str]:
+        for who, stage in ended.result.dropped.items() if ended.result else ():
+            yield f"{who} at {stage}"
+        for who, stage in self._back.get(ended.round, ()):
+            yield f"{who} at {stage}, and back in time"
 
     def _print_round(self, ended: RoundEnded) -> None:
         if not self.console.is_terminal:

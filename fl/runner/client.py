@@ -27,6 +27,8 @@ from fl.runner.frames import (
     PlainUpdate,
     Ready,
     Refused,
+    Resent,
+    Resumed,
     Sent,
     Start,
     Stop,
@@ -140,23 +142,35 @@ class _Client:
             session, self._config.me, SystemSource(), HpkeSealer(), self._signer
         )
         self._model_digest = digest("model", start.model)
-        if self._journal.is_spent(self._model_digest):
+        again = self._journal.latest(start.session_id, self._config.me) is not None
+        if self._journal.is_spent(self._model_digest, start.session_id):
             raise LocalError("our update of this model is spent; wait for another model")
         self._journal.close_others(start.session_id)
         self._party = Party(machine, self._journal)
         self._start = start
-        self._send(self._party.handle(Join()))
+        if again:
+            self._resume(self._party)
+        else:
+            self._send(self._party.handle(Join()))
         self._application = round_digest(self._model, start.model, start.config)
-        self._send(self._party.handle(Begin(self._application)))
+        if Begin in self._party.machine.accepts:
+            self._send(self._party.handle(Begin(self._application)))
         self._contribute_if_asked()
+        if again:
+            send(self._server, Resumed(self._party.machine.state.stage))
+
+    def _resume(self, party: Party) -> None:
+        """After a restart in the middle of a round: say again what is stored, and nothing else."""
+        for envelope in party.resume():
+            send(self._server, Resent(envelope.stage, envelope.data))
 
     def _deliver(self, frame: Deliver) -> None:
-        if self._party is None:
+        if self._party is None or self._start is None:
             return  # a message of a round that we do not take part in
         if self._party.machine.state.stage == "unmask":
             # before the answer: from here on our update may be known in a sum, and the same
             # update in another sum would be known by the difference
-            self._journal.spend(self._model_digest)
+            self._journal.spend(self._model_digest, self._start.session_id)
         self._send(self._party.handle(Received(SERVER, frame.data)))
         self._contribute_if_asked()
 
@@ -164,7 +178,7 @@ class _Client:
         assert self._party is not None and self._start is not None  # noqa: S101,PT018
         if Contribute not in self._party.machine.accepts:
             return
-        if self._journal.is_spent(self._application):
+        if self._journal.is_spent(self._application, self._start.session_id):
             raise LocalError("our update of this model and round went into another session")
         send(self._server, Training())
         config = self._start.config
@@ -172,7 +186,7 @@ class _Client:
         weight = len(self._silo.y)
         values, clipped = encode_update(update, weight, config.encoding, SystemSource())
         self._show_observer(update, values, clipped)
-        self._journal.spend(self._application)
+        self._journal.spend(self._application, self._start.session_id)
         self._send(self._party.handle(Contribute(values)))
 
     def _trained(self, start: NDArray[np.float32], config: RoundConfig) -> NDArray[np.float32]:

@@ -26,6 +26,8 @@ from fl.runner.frames import (
     Deliver,
     EndRound,
     Refused,
+    Resent,
+    Resumed,
     Sent,
     Start,
     Summon,
@@ -60,6 +62,15 @@ class Rejoined(Event):
     """A client or helper has a process again (or for the first time), under this number."""
 
     client: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Revived(Event):
+    """A client that was killed in this round has a process again, in time to finish it."""
+
+    client: int
+    stage: str
     pid: int
 
 
@@ -217,25 +228,29 @@ class Federation:
         model = model_bytes(self._vector)
         server = self._server(config, model)
         for who in clients:
-            self._pool.tell(who, Start(server.session_id, config, model))
+            self._pool.tell(who, server.start)
         for who in self.settings.helpers:
-            self._pool.tell(who, Summon(server.session_id))
+            self._pool.tell(who, Summon(server.start.session_id))
         yield from self._stages(number, server, kills)
         yield self._ended
 
     def _stages(self, number: int, server: "_Server", kills: list[Kill]) -> Iterator[Event]:
         """Every stage: kill whom the script names, deliver, wait, close."""
-        tally, reason, requests = _Tally(), "", tuple[Envelope, ...]()
+        tally, reason = _Tally(), ""
         for index, stage in enumerate(self.settings.stages):
             if index:
                 yield from self._kill(kills, stage)
             began = time.perf_counter()
             yield StageStarted(stage)
-            for envelope in requests:
+            for envelope in server.requests:
                 self._pool.tell(envelope.to, Deliver(envelope.data))
+            for kill in kills:
+                if (kill.stage, kill.away) == (stage, 0) and kill.client in self._pool.alive:
+                    self._pool.kill(kill.client)
+                    yield from self._lost(server, kill.client, stage, killed=True)
             yield from self._collect(number, server, stage, tally)
             try:
-                requests = server.party.handle(RoundClosed())
+                server.requests = server.party.handle(RoundClosed())
             except ProtocolAborted as abort:
                 reason = str(abort)
                 break
@@ -255,15 +270,39 @@ class Federation:
                 yield from self._give_up(server, sitting_out, stage)
                 return
             match self._hear(server.machine.unfinished, left):
-                case (who, Sent() as sent):
-                    yield self._take(number, server, who, sent, tally)
+                case (who, Sent() | Resent() as sent):
+                    yield from self._take(number, server, who, sent, tally)
+                case (who, Resumed(stage=at)) if at == stage == server.revived.get(who):
+                    self._ask_again(server, who)
                 case (who, Training()):
                     yield TrainingBegan(who)
                 case (who, Refused() as refused):
                     sitting_out.add(who)
                     yield Trouble(who, refused.stage, f"it refused: {refused.code}")
                 case (who, Gone()):
-                    yield Lost(who, stage, killed=False)
+                    yield from self._lost(server, who, stage, killed=False)
+
+    def _lost(self, server: "_Server", who: int, stage: str, *, killed: bool) -> Iterator[Event]:
+        """A client whose process is gone gets another, once a round, and takes up its session:
+        whether in time is for the deadline to say.
+        """
+        yield Lost(who, stage, killed)
+        if not self.settings.rejoin or who in (*server.revived, *self.settings.helpers):
+            return
+        server.revived[who] = stage
+        if not self._pool.ensure([who]):
+            return  # killed once more
+        pid = self._pool.pid(who)
+        if self._observed:
+            self._pool.ask_observer(BeginRound(server.start.config.round, {who: pid}), BeginRound)
+        self._pool.tell(who, server.start)
+        yield Revived(who, stage, pid)
+
+    def _ask_again(self, server: "_Server", who: int) -> None:
+        """What a restarted client was asked before it could answer."""
+        for envelope in server.requests:
+            if envelope.to == who:
+                self._pool.tell(who, Deliver(envelope.data))
 
     def _hear(self, first: frozenset[int], left: float) -> tuple[int, Any] | None:
         """Who is in the middle of an upload is heard first, so that few are at a time."""
@@ -276,18 +315,23 @@ class Federation:
             self._pool.kill(who)
             yield Lost(who, stage, killed=False)
 
-    def _take(self, number: int, server: "_Server", who: int, frame: Sent, tally: _Tally) -> Event:
+    def _take(
+        self, number: int, server: "_Server", who: int, frame: Sent | Resent, tally: _Tally
+    ) -> Iterator[Event]:
         """Hand a client's message to the machine, under the number its pipe stands for."""
         try:
             server.party.handle(Received(who, frame.data))
         except PeerError as error:
-            return Trouble(who, error.stage, error.reason)
+            if isinstance(frame, Sent):  # what is resent may have come the first time
+                yield Trouble(who, error.stage, error.reason)
+            return
         except LocalError as error:  # too many uploads hang: this one is not taken
-            return Trouble(who, server.machine.state.stage, str(error))
+            yield Trouble(who, server.machine.state.stage, str(error))
+            return
         tally.bytes[who] = tally.bytes.get(who, 0) + len(frame.data)
         if number == EVIDENCE_ROUND and frame.stage == "upload":
             self._received = min(self._received or (who, frame.data), (who, frame.data))
-        return Answered(who, frame.stage, len(frame.data))
+        yield Answered(who, frame.stage, len(frame.data))
 
     def _finish(self, number: int, server: "_Server", tally: _Tally, reason: str) -> RoundEnded:
         result = None if reason else server.machine.result
@@ -328,7 +372,7 @@ class Federation:
 
     def _kill(self, kills: list[Kill], stage: str) -> Iterator[Event]:
         for kill in kills:
-            if kill.stage == stage and kill.client in self._pool.alive:
+            if kill.stage == stage and kill.away and kill.client in self._pool.alive:
                 self._pool.kill(kill.client)
                 self._away[kill.client] = kill.round + kill.away
                 yield Lost(kill.client, stage, killed=True)
@@ -339,7 +383,7 @@ class Federation:
         machine = self.settings.machines.server(session, source)
         party = Party(machine, self._journal)
         party.handle(Begin(round_digest(self.model, model, config)))
-        return _Server(session.session_id, party)
+        return _Server(Start(session.session_id, config, model), party)
 
     def _config(self, number: int) -> RoundConfig:
         training, encoding = self.settings.dataset.training, self.settings.encoding
@@ -356,10 +400,17 @@ class Federation:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Server:
-    session_id: bytes
+    """A round's machine, how the round began, and what a client that comes back needs to know.
+
+    requests: what this stage's clients were asked; revived: who came back already, and when.
+    """
+
+    start: Start
     party: Party
+    requests: tuple[Envelope, ...] = ()
+    revived: dict[int, str] = field(default_factory=dict)
 
     @property
     def machine(self) -> Machine:

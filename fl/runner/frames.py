@@ -65,6 +65,19 @@ class Sent(Value, frozen=True, tag="sent"):
     data: bytes
 
 
+class Resent(Value, frozen=True, tag="resent"):
+    """A protocol message that the process before this one may have sent: it was stored."""
+
+    stage: str
+    data: bytes
+
+
+class Resumed(Value, frozen=True, tag="resumed"):
+    """The client has taken up the session where it was stored; it sends `stage` next."""
+
+    stage: str
+
+
 class Training(Value, frozen=True, tag="training"):
     """Local training has begun: for the live view."""
 
@@ -166,7 +179,7 @@ class ClearUpdate(Value, frozen=True, tag="clear-update"):
 
 ToHelper = Summon | Deliver | Stop
 ToClient = Start | Deliver | TrainAlone | Stop
-FromClient = Ready | Sent | Training | Refused | AloneScore
+FromClient = Ready | Sent | Resent | Resumed | Training | Refused | AloneScore
 ToObserver = Hello | Observed | PlainUpdate | Evidence
 ServerToObserver = BeginRound | EndRound | AskEvidence | Stop
 

@@ -115,6 +115,7 @@ class _Observer:
             return
         if isinstance(frame, Hello):
             self._unnamed.remove(client)
+            self._hear_out(frame.client)
             self._clients[frame.client] = client
             self._pids[frame.client] = frame.pid
             return
@@ -126,6 +127,11 @@ class _Observer:
                 self._round(frame.round).plain[who] = frame
             case Evidence():
                 self._evidence[who] = frame
+
+    def _hear_out(self, who: int) -> None:
+        """What the process before this one had sent: it has ended, so this does, too."""
+        while (before := self._clients.get(who)) is not None:
+            self._hear(before)
 
     def _forget(self, client: Connection) -> None:
         self._unnamed = [each for each in self._unnamed if each is not client]

@@ -92,7 +92,7 @@ def test_a_claim_survives_sigkill(tmp_path: Path) -> None:
 def test_closing_the_others_leaves_nothing_of_them_but_their_claims(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.commit(claim(), Stored(b"a secret of an old session", OUTBOX))
-    journal.spend(b"model")
+    journal.spend(b"model", SESSION)
     journal.close_others(OTHER)
     assert journal.latest(SESSION, 3) is None
     assert b"secret" not in kept(tmp_path)
@@ -102,17 +102,20 @@ def test_closing_the_others_leaves_nothing_of_them_but_their_claims(tmp_path: Pa
     journal.commit(claim(session=OTHER), Stored(b"the new one", ()))
     journal.close_others(OTHER)
     assert journal.latest(OTHER, 3) == Stored(b"the new one", ())
-    assert opened(tmp_path).is_spent(b"model")
+    assert opened(tmp_path).is_spent(b"model", OTHER)
 
 
 def test_what_is_spent_stays_spent(tmp_path: Path) -> None:
     journal = opened(tmp_path)
-    assert not journal.is_spent(b"model")
-    journal.spend(b"model")
-    journal.spend(b"model")
+    assert not journal.is_spent(b"model", OTHER)
+    journal.spend(b"model", SESSION)
+    journal.spend(b"model", SESSION)
     again = opened(tmp_path)
-    assert again.is_spent(b"model")
-    assert not again.is_spent(b"other")
+    assert again.is_spent(b"model", OTHER)
+    assert not again.is_spent(b"other", OTHER)
+    assert not again.is_spent(b"model", SESSION), "in the session that spent it, it goes on"
+    again.spend(b"model", OTHER)
+    assert again.is_spent(b"model", OTHER)
 
 
 def test_what_cannot_be_written_is_a_local_error_and_nothing_is_half_there(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def filled(folder: Path, key: bytes = b"") -> Path:
     journal.commit(claim("advertise"), Stored(b"first", OUTBOX))
     journal.commit(claim(), Stored(b"state" * 3000, OUTBOX, (b"v" * 9000,)))
     journal.commit(claim(session=OTHER), Stored(b"other", OUTBOX))
-    journal.spend(b"m" * 32)
+    journal.spend(b"m" * 32, SESSION)
     journal._db.close()
     return folder / "j.sqlite"
 

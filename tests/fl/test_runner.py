@@ -19,8 +19,10 @@ from fl.runner.federation import (
     Federation,
     Lost,
     Rejoined,
+    Revived,
     RoundEnded,
     StageStarted,
+    TrainingBegan,
     Trouble,
 )
 from fl.runner.frames import Stop
@@ -72,7 +74,7 @@ def test_a_killed_client_is_a_process_that_ended_by_sigkill_and_comes_back_as_an
 
 def test_too_few_answers_abort_the_round_and_keep_the_model() -> None:
     """Two of four are killed by hand while the server waits for uploads."""
-    settings = Settings(data="opt", rounds=2, drops={"advertise": 1}, suite="X25519")
+    settings = Settings(data="opt", rounds=2, drops={"advertise": 1}, suite="X25519", rejoin=False)
     with Pool(settings, observed=True) as pool:
         federation = Federation(settings, pool, observed=True)
         ends: list[RoundEnded] = []
@@ -213,7 +215,7 @@ def test_a_client_that_hangs_is_ended_at_the_deadline(monkeypatch: pytest.Monkey
 
 
 def test_after_a_round_that_fails_with_its_updates_spent_nothing_follows() -> None:
-    settings = Settings(data="opt", rounds=3, suite="X25519", drops={"advertise": 1})
+    settings = Settings(data="opt", rounds=3, suite="X25519", drops={"advertise": 1}, rejoin=False)
     with Pool(settings, observed=True) as pool:
         federation = Federation(settings, pool, observed=True)
         events: list[Event] = []
@@ -268,3 +270,40 @@ def test_a_client_uploads_once_for_a_model_and_a_round() -> None:
     assert sum(isinstance(e, Trouble) for e in events) == 4
     (second,) = (e for e in events if isinstance(e, RoundEnded))
     assert second.result is None
+
+
+def revived(events: list[Event]) -> list[tuple[int, str]]:
+    return [(e.client, e.stage) for e in events if isinstance(e, Revived)]
+
+
+@pytest.mark.parametrize("stage", ["advertise", "share", "upload", "unmask"])
+def test_a_client_that_is_killed_once_asked_is_back_in_the_same_round(stage: str) -> None:
+    """Killed at one moment or another of this stage: before it has answered, or after."""
+    settings = Settings(data="opt", rounds=1, suite="X25519", revives={stage: 2})
+    with Pool(settings, observed=True) as pool:
+        events = list(Federation(settings, pool, observed=True).rounds())
+    assert [at for _, at in revived(events)] == [stage, stage]
+    (end,) = (event for event in events if isinstance(event, RoundEnded))
+    assert end.result is not None
+    assert end.result.contributors == (1, 2, 3, 4)
+    assert not end.result.dropped
+    assert end.verdict is not None
+    assert end.verdict.max_abs_error == 0
+    assert not [event for event in events if isinstance(event, Trouble)]
+
+
+def test_a_client_that_is_killed_by_anyone_is_back_once_a_round() -> None:
+    """It trains when it is killed; the second time it stays away, and two are too few."""
+    settings = Settings(data="opt", rounds=1, suite="X25519", drops={"advertise": 1})
+    with Pool(settings, observed=True) as pool:
+        federation = Federation(settings, pool, observed=True)
+        events: list[Event] = []
+        victim = 0
+        for event in federation.rounds():
+            events.append(event)
+            if isinstance(event, TrainingBegan) and event.client == (victim or event.client):
+                victim = event.client
+                os.kill(pool.pid(victim), signal.SIGKILL)
+    assert revived(events) == [(victim, "upload")]
+    (end,) = (event for event in events if isinstance(event, RoundEnded))
+    assert "only 2 clients uploaded, fewer than 3" in end.reason

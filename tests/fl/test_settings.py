@@ -85,3 +85,23 @@ def test_a_single_round_is_hit_too() -> None:
 def test_the_script_depends_on_the_seed_only() -> None:
     runs = [default_script(STAGES, 10, 4, 12, seed=s) for s in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_who_is_revived_is_killed_besides_those_who_are_dropped() -> None:
+    settings = Settings(data="opt", drops={"upload": 1}, revives={"upload": 2, "unmask": 1})
+    for number in {k.round for k in settings.kills}:
+        kills = [k for k in settings.kills if k.round == number]
+        assert len({k.client for k in kills}) == 4
+        assert [(k.stage, k.away) for k in kills] == [
+            ("upload", 1), ("upload", 0), ("upload", 0), ("unmask", 0)
+        ]  # fmt: skip
+    assert settings.command.endswith("--drop upload=1 --revive upload=2 --revive unmask=1")
+    with pytest.raises(ParameterError, match="a round kills at most its 4 clients"):
+        Settings(data="opt", revives={"upload": 5})
+    with pytest.raises(ParameterError, match="has no stage 'lunch'"):
+        Settings(data="opt", revives={"lunch": 1})
+
+
+def test_the_default_script_shows_one_client_that_is_back_in_time() -> None:
+    kills = Settings().kills
+    assert [(k.round, k.stage) for k in kills if k.away == 0] == [(3, "upload")]
