@@ -93,7 +93,7 @@ class Federation:
         """What `sender` publishes of its pairs with these clients."""
         theirs = [self.edges(context1, v, [sender])[0] for v in to]
         ours = self.edges(context1, sender, to)
-        return [keys.link(our, their) for our, their in zip(ours, theirs, strict=True)]
+        return [keys.links([our], [their]) for our, their in zip(ours, theirs, strict=True)]
 
     def pair_streams(
         self, context1: bytes, pairs: Sequence[tuple[int, int]]

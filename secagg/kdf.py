@@ -25,8 +25,8 @@ Part = bytes | str | int
 """Integers are 8 bytes, big-endian, and not negative; strings are UTF-8."""
 
 _MOST_BYTES = 255 * DIGEST_BYTES
-_IPAD, _OPAD = b"\x36" * DIGEST_BYTES, b"\x5c" * DIGEST_BYTES  # half a block
-_XOR_IPAD, _XOR_OPAD = (int.from_bytes(pad) for pad in (_IPAD, _OPAD))
+_XOR_IPAD, _XOR_OPAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_IPAD, _OPAD = (table[:1] * DIGEST_BYTES for table in (_XOR_IPAD, _XOR_OPAD))  # half a block
 _SALT_INNER, _SALT_OUTER = sha256(_IPAD + _IPAD), sha256(_OPAD + _OPAD)
 
 
@@ -101,9 +101,8 @@ def _expand(key: bytes, info: bytes, length: int) -> bytes:
     """RFC 5869, 2.3; a length that HKDF does not have is refused as the library refuses it."""
     if not 0 <= length <= _MOST_BYTES:
         HKDF(SHA256(), length, salt=None, info=info)
-    number = int.from_bytes(key)
-    inner = (number ^ _XOR_IPAD).to_bytes(DIGEST_BYTES) + _IPAD
-    outer = (number ^ _XOR_OPAD).to_bytes(DIGEST_BYTES) + _OPAD
+    inner = key.translate(_XOR_IPAD) + _IPAD  # as Python integers it would show the key in time
+    outer = key.translate(_XOR_OPAD) + _OPAD
     output = block = sha256(outer + sha256(inner + info + b"\1").digest()).digest()
     for counter in range(2, -(-length // DIGEST_BYTES) + 1):
         message = inner + block + info + counter.to_bytes(1, "big")

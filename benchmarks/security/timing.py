@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from benchmarks.security.attack import Attack, Case, Effort
@@ -18,10 +19,13 @@ from benchmarks.security.stats import Array, Z, welch
 from benchmarks.security.targets import Target, reference
 from benchmarks.security.verdict import Measured, Rule
 from benchmarks.security.vulnerable.compare import equal
+from protocols.masking.keys import links
 from protocols.registry import load
-from secagg import packing, prg, shamir
+from secagg import ntt, packing, prg, rlwe, shamir
 from secagg.encoding import FixedPoint
-from secagg.kdf import derive
+from secagg.kdf import derive, digests
+from secagg.ring import RingVector
+from secagg.seal import HpkeSealer, seal_between, suite
 
 LIMIT = 4.5
 LONG = 1024
@@ -30,6 +34,13 @@ Secrets = Callable[[np.random.Generator], tuple[bytes, bytes]]
 _PEER = X25519PrivateKey.from_private_bytes(b"\7" * 32).public_key()
 _COINS = prg.StreamKey(b"\1" * 16, b"\2" * 12)
 _SECRET = b"\xa5" * LONG
+_RECIPIENT = suite("X25519").key_pair(b"\3" * 32).public
+_PRIME = ntt.primes(1)[0]
+_TRANSFORM = ntt.transform(4096, _PRIME)
+_FACTORS = (
+    np.full((2, 2), 12345, np.uint32),
+    ntt.quotients(np.full((2, 2), 12345, np.uint32), _PRIME),
+)
 
 
 def secrets_of(length: int) -> Secrets:
@@ -112,6 +123,44 @@ def _exchange(raw: bytes) -> None:
     X25519PrivateKey.from_private_bytes(raw).exchange(_PEER)
 
 
+def _sign(raw: bytes) -> None:
+    Ed25519PrivateKey.from_private_bytes(raw).sign(b"a label")
+
+
+def _seal(raw: bytes) -> None:
+    seal_between(raw[:32], _RECIPIENT, raw[32:], b"info", HpkeSealer())
+
+
+def _hash(raw: bytes) -> None:
+    digests("timing", (), [(raw,)] * 4)
+
+
+def _add(raw: bytes) -> None:
+    RingVector.zeros(32, 1024).add_packed(raw)
+
+
+def _residues(raw: bytes) -> "np.ndarray":
+    """4096 values below the prime: the low bits of secret words."""
+    return np.tile(_words(raw) >> np.uint32(3), 4)
+
+
+def _ntt(raw: bytes) -> None:
+    _TRANSFORM.forward(_residues(raw))
+
+
+def _link(raw: bytes) -> None:
+    links([raw[:32]], [raw[32:]])
+
+
+def _fields(raw: bytes) -> None:
+    """Two values a coefficient, added to noise, and packed: `lattice` without its transforms."""
+    kernels = rlwe._kernels()
+    row = _residues(raw)
+    noise = (row & np.uint32(63)).astype(np.int32)
+    kernels.encode(row, noise, row.reshape(2, -1).repeat(2, 1), *_FACTORS, np.uint32(_PRIME))
+    kernels.pack(row, np.empty(row.size * 30 // 8, np.uint8))
+
+
 def _power(raw: bytes) -> int:
     return pow(int.from_bytes(raw, "big"), 3, 2**1279 - 1)
 
@@ -125,13 +174,20 @@ OPERATIONS: dict[str, tuple[Operation, Secrets, int]] = {
     "Python integers": (_power, numbers, 1),
     "hmac.compare_digest": (_compare, guesses, 1),
     "X25519": (_exchange, secrets_of(32), 4),
+    "links": (_link, secrets_of(64), 1),
+    "sealing (AES-GCM)": (_seal, secrets_of(136), 2),
+    "signing (Ed25519)": (_sign, secrets_of(32), 4),
+    "SHA-256": (_hash, secrets_of(36), 1),
     "HKDF": (lambda raw: derive(raw, "timing"), secrets_of(32), 1),
     "mask kernel (AES-CTR)": (_masks, secrets_of(28), 2),
     "Shamir, deal": (_deal, secrets_of(32), 4),
     "Shamir, reconstruct": (_shares, secrets_of(108), 4),
+    "ring addition": (_add, secrets_of(4096), 1),
     "packing": (_pack, secrets_of(4096), 1),
     "encoding": (_encode, secrets_of(4096), 4),
     "Gaussian sampler": (_gaussian, secrets_of(32), 4),
+    "NTT": (_ntt, secrets_of(4096), 4),
+    "lattice, values and noise": (_fields, secrets_of(4096), 4),
 }
 """name -> (operation, secrets, how many times slower than the first)."""
 

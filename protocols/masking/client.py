@@ -124,10 +124,8 @@ class BaseClient(Machine):
         )
         ours = keys.edges(state.seeds.mask, state.context, self.me, senders)
         pair_secrets, links = self._pair_secrets(senders, ours, [theirs for theirs, *_ in opened])
-        ready = Ready(
-            state.context, state.seeds.own, state.own_share, peers, pair_secrets, b"".join(links)
-        )
-        return Step(ready)
+        own_seed = state.seeds.own
+        return Step(Ready(state.context, own_seed, state.own_share, peers, pair_secrets, links))
 
     def _masked_pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
         """Stage 2, one piece at a time, so that never two copies of the upload are needed."""
@@ -203,11 +201,10 @@ class BaseClient(Machine):
 
     def _pair_secrets(
         self, peers: Sequence[int], ours: Sequence[bytes], theirs: Sequence[bytes]
-    ) -> tuple[tuple[bytes, ...], list[bytes]]:
+    ) -> tuple[tuple[bytes, ...], bytes]:
         """For each pair, what its lower number derived; and the links to the higher numbers."""
-        each = list(zip(peers, ours, theirs, strict=True))
-        secrets = tuple(our if self.me < v else their for v, our, their in each)
-        return secrets, [keys.link(our, their) for v, our, their in each if self.me < v]
+        lower = sum(v < self.me for v in peers)  # these come first
+        return (*theirs[:lower], *ours[lower:]), keys.links(ours[lower:], theirs[lower:])
 
     def _check_server(self, sender: int) -> None:
         if sender != SERVER:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from protocols.masking.messages import FINGERPRINT_BYTES, Keys
 from secagg.codec import Bytes32, Value, encode
-from secagg.kdf import DIGEST_BYTES, derive, derive_many, digests, label
+from secagg.kdf import derive, derive_many, digests, label
 from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Suite
@@ -43,12 +45,12 @@ def edges(mask_seed: bytes, context1: bytes, sender: int, to: Sequence[int]) -> 
     return derive_many(several, "edge", [(v,) for v in to], common=(context1, sender))
 
 
-def link(one: bytes, other: bytes) -> bytes:
-    """e_uv ⊕ e_vu, which the survivor of a pair publishes: with m of one end, and only then,
-    it gives e of the other. Its own inverse.
+def links(ones: Sequence[bytes], others: Sequence[bytes]) -> bytes:
+    """e_uv ⊕ e_vu of each pair, 32 bytes, which its survivor publishes: with m of one end, and
+    only then, it gives e of the other.
     """
-    either = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
-    return either.to_bytes(DIGEST_BYTES, "little")
+    joined = (np.frombuffer(b"".join(each), np.uint64) for each in (ones, others))
+    return np.bitwise_xor(*joined).tobytes()
 
 
 def shares_info(context1: bytes, sender: int, to: int) -> bytes:

@@ -85,7 +85,7 @@ class Recovery:
             derived = keys.edges(seed, self._context1, u, near[u])
             for v, edge in zip(near[u], derived, strict=True):
                 pairs.append(Pair(v, u))
-                secrets.append(edge if u < v else keys.link(edge, links[Pair(v, u)]))
+                secrets.append(edge if u < v else keys.links([edge], [links[Pair(v, u)]]))
         return pairs, secrets
 
     def _links(self, near: Mapping[int, Sequence[int]]) -> dict[Pair, bytes]:

@@ -42,7 +42,7 @@ def test_envelopes_are_as_authentic_as_x25519_in_the_hybrid_suite_too() -> None:
     upload = played.replies[1][2]
     starts = range(0, 4 * DIGEST_BYTES, DIGEST_BYTES)
     links = [upload.links[at : at + DIGEST_BYTES] for at in starts]
-    secrets = [keys.link(each, CHOSEN) for each in links]
+    secrets = [keys.links([each], [CHOSEN]) for each in links]
     pairs = keys.pair_streams(secrets, context, [(1, v) for v in (2, 3, 4, 5)])
     clear = RingVector.zeros(played.parameters.modulus_bits, played.parameters.masked_length)
     clear.add_packed(upload.packed)

@@ -99,18 +99,18 @@ def test_many_at_once_are_those_one_by_one(count: int) -> None:
 def test_a_pair_has_one_mask_from_both_ends_with_opposite_signs() -> None:
     """What the lower number derived is the secret; the link gives it to who has the other."""
     low, high = edge(SEED, CONTEXT, 1, 2), edge(OTHER_SEED, CONTEXT, 2, 1)
-    link = keys.link(low, high)
-    assert link == keys.link(high, low)
-    assert keys.link(high, link) == low
-    assert keys.link(low, link) == high
+    link = keys.links([low], [high])
+    assert link == keys.links([high], [low])
+    assert keys.links([high], [link]) == low
+    assert keys.links([low], [link]) == high
     assert link == bytes(one ^ other for one, other in zip(low, high, strict=True))
     assert keys.pair_sign(1, 2) == -keys.pair_sign(2, 1) == 1
 
 
 @pytest.mark.parametrize("edge_of", [bytes(32), b"\xff" * 32, b"\0" * 31 + b"\x80"])
 def test_a_link_keeps_its_length(edge_of: bytes) -> None:
-    assert keys.link(edge_of, edge_of) == bytes(32)
-    assert keys.link(edge_of, bytes(32)) == edge_of
+    assert keys.links([edge_of], [edge_of]) == bytes(32)
+    assert keys.links([edge_of], [bytes(32)]) == edge_of
 
 
 def test_no_two_derivations_from_one_seed_meet() -> None:

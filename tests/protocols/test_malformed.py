@@ -1127,6 +1127,24 @@ ACTIVE = [
         "only 3 neighbours shared their keys, fewer than 4",
         lambda _s, m: replace(m, delivered=m.delivered[:2]),
     ),
+    Case(
+        "too few in all",
+        "cohort",
+        "only 3 clients advertised, fewer than 4",
+        lambda _s, m: replace(m, size=3),
+    ),
+    Case(
+        "too few neighbours",
+        "cohort",
+        "only 3 neighbours advertised, fewer than 4",
+        lambda _s, m: replace(m, neighbours=m.neighbours[:2]),
+    ),
+    Case(
+        "too few deliveries",
+        "inbox",
+        "only 3 neighbours shared their keys, fewer than 4",
+        lambda _s, m: replace(m, delivered=m.delivered[:2]),
+    ),
     Case("no survivors", "survivors", MEMBERS_OF, lambda _s, m: replace(m, survivors=b"")),
     Case(
         "a byte more",

@@ -40,7 +40,7 @@ def raw(stream: StreamKey) -> bytes:
 CALLS: dict[str, Any] = {
     "channel_key": lambda name, *a: keys.channel_keys(suite(name), *a).public.raw,
     "edge": lambda m, c, u, v: keys.edges(m, c, u, [v])[0],
-    "link": keys.link,
+    "link": lambda one, other: keys.links([one], [other]),
     "shares_info": keys.shares_info,
     "pair_stream": lambda s, c, u, v: raw(keys.pair_streams([s], c, [(u, v)])[0]),
     "self_stream": lambda *a: raw(keys.own_stream(*a)),
