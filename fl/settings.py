@@ -9,6 +9,7 @@ from fl.data import CATALOGUE, DataSet, find, silo_names
 from fl.schedule import Kill, default_script, scripted
 from fl.strategy import FedAvg, Strategy, check_served
 from protocols.base import Parameters, Protocol, Session
+from protocols.policy import Policy
 from protocols.registry import PROTOCOLS, entry, load
 from secagg.context import roster_digest
 from secagg.encoding import FixedPoint
@@ -102,6 +103,19 @@ class Settings:
         """A session for a model of so many values; members: whose signatures count, if any."""
         digest = members.digest() if members else self.roster_digest
         return Session(self.protocol, self.parameters(model_length), number, digest, members)
+
+    @property
+    def policy(self) -> Policy:
+        """What every client of this federation insists on, whatever a server proposes."""
+        offered = self.parameters(1)
+        return Policy(
+            protocols=frozenset({self.protocol}),
+            clients=offered.clients,
+            floor=offered.floor,
+            corrupt=offered.tolerated,
+            modulus_bits=MODULUS_BITS,
+            signed=self.signed,
+        )
 
     @property
     def max_weight(self) -> int:

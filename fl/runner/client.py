@@ -138,6 +138,7 @@ class _Client:
             raise LocalError("the server's round has another encoding than this client's settings")
         length = to_vector(self._model).size
         session = self._settings.session(start.session_id, length, self._members)
+        self._settings.policy.admit(session)
         machine = self._settings.machines.party(
             session, self._config.me, SystemSource(), HpkeSealer(), self._signer
         )
