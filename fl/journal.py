@@ -114,6 +114,8 @@ class SqliteJournal:
                 raise already_claimed(claim)
             content = self._store(claim.session, stored)
             self._append(claim.session, claim.stage, claim.digest, content)
+        if stored.last:
+            self._forget()
 
     def close(self, session: bytes, party: int, last: Stored) -> None:
         """See `protocols.journal.Journal`."""
@@ -121,6 +123,7 @@ class SqliteJournal:
         with self._transaction():
             if not self._claimed(session, CLOSED):
                 self._append(session, CLOSED, b"", self._store(session, last))
+        self._forget()
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `protocols.journal.Journal`. LocalError where it is not what was stored."""
@@ -151,6 +154,7 @@ class SqliteJournal:
         with self._transaction():
             for (other,) in self._run(others, (session, SPENT, CLOSED)).fetchall():
                 self._append(other, CLOSED, b"", self._put(other, {}))
+        self._forget()
 
     def spend(self, what: bytes, session: bytes) -> None:
         """Record that this party's update of a model (its digest) may be known in a sum of this
@@ -279,12 +283,18 @@ class SqliteJournal:
             self._run("BEGIN IMMEDIATE")
             yield
             self._run("COMMIT")
-            self._fold()
         except sqlite3.Error as error:
             raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+    def _forget(self) -> None:
+        """Fold the log, which still has what was replaced. Or LocalError."""
+        try:
+            self._fold()
+        except sqlite3.Error as error:
+            raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
 
     def _fold(self) -> None:
         """Move the log into the file, where overwriting is overwriting."""
