@@ -71,9 +71,7 @@ class Check:
         self._settings = settings
         self._plain: Model = start(settings).astype(np.float64)
 
-    def round(
-        self, number: int, clients: Sequence[int], before: Vector, after: Vector
-    ) -> Verdict:
+    def round(self, number: int, clients: Sequence[int], before: Vector, after: Vector) -> Verdict:
         """Train again what `clients` trained from `before` (d,), average, compare with `after`.
 
         The sum itself is not seen: `max_abs_error` is None where the mean is as near as rounding
@@ -84,7 +82,9 @@ class Check:
             encoding = self._settings.encoding
             changes = [update(self._settings, who, number, before) for who in clients]
             clipped = sum(int((np.abs(each) > encoding.clip).sum()) for each in changes)
-            wanted = self._mean(clients, [np.clip(c, -encoding.clip, encoding.clip) for c in changes])
+            wanted = self._mean(
+                clients, [np.clip(c, -encoding.clip, encoding.clip) for c in changes]
+            )
             got = after.astype(np.float64) - before.astype(np.float64)
             error = float(np.abs(got - wanted).max())
             off = (error - FLOAT32 * max(1.0, float(np.abs(after).max()))) * encoding.scale

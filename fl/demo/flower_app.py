@@ -71,8 +71,8 @@ class Ended(Line, frozen=True):
     round: int
     model: bytes
     survivors: tuple[int, ...] = ()
-    lost: dict[int, str] = {}  # noqa: RUF012 - msgspec copies it
-    seconds: dict[str, float] = {}  # noqa: RUF012
+    lost: dict[int, str] = {}
+    seconds: dict[str, float] = {}
     aborted: str = ""
 
 
@@ -168,7 +168,7 @@ def _watched(plan: Plan) -> Callable[..., Message]:
 
 
 def _round(message: Message) -> int:
-    return int(message.content["config"]["server-round"])
+    return int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type,unused-ignore]
 
 
 def _train(plan: Plan, message: Message, context: Context) -> Message:
@@ -183,7 +183,7 @@ def _train(plan: Plan, message: Message, context: Context) -> Message:
     if client in plan.victims and number == plan.killing:
         time.sleep(KILLED_WITHIN)
     model = build(settings.dataset.widths, settings.seed)
-    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     load_vector(model, trained(settings, client, number, to_vector(model)))
     silo = load_silo(settings.data, client - 1, seed=settings.seed, clients=plan.clients)
     metrics = MetricRecord({"num-examples": len(silo.y)})

@@ -69,7 +69,8 @@ class Curves(Struct, frozen=True):
 
 class DemoResult(Struct, frozen=True):
     """Everything in `result.json`. `auc` has null where the test set lacks a class; `helpers` are
-    the parties beside clients and server.
+    the parties beside clients and server; `engine` is `local` or `flower`, where no sum is compared
+    bit for bit.
     """
 
     protocol: str
@@ -87,11 +88,17 @@ class DemoResult(Struct, frozen=True):
     versions: Mapping[str, str]
     helpers: tuple[str, ...] = ()
     adversary: str = "semi-honest"
+    engine: str = "local"
 
     @property
     def exact(self) -> bool:
         """Whether every sum was exact; a round without a sum has none to be wrong."""
         return all(not each.max_abs_error for each in self.rounds)
+
+    @property
+    def compared(self) -> bool:
+        """Whether each sum was compared bit for bit, and not its mean within rounding."""
+        return self.engine == "local"
 
     def write(self, path: Path) -> None:
         """As indented JSON."""

@@ -23,6 +23,7 @@ from fl.runner.federation import (
     TrainingBegan,
     Trouble,
 )
+from fl.runner.frames import Verdict
 from fl.settings import Settings
 
 WAITING, DONE, KILLED, TRAINING, REFUSED, BACK = "·", "✓", "✗", "…", "!", "↻"
@@ -180,7 +181,7 @@ class View:
             str(ended.round),
             f"{len(result.contributors)} of {self._clients}",
             ", ".join(self._lost(ended)) or "nobody",
-            f"[red]off by {wrong}" if wrong else "[green]exact" if verdict else "",
+            f"[red]off by {wrong}" if wrong else _sum(verdict),
             f"{sum(sent) / len(sent) / 1000:.1f}",
             accuracy,
             plain,
@@ -201,3 +202,10 @@ class View:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+def _sum(verdict: Verdict | None) -> str:
+    """What is known of a sum that is not wrong."""
+    if verdict is None:
+        return ""
+    return "[green]as in clear" if verdict.max_abs_error is None else "[green]exact"

@@ -153,10 +153,12 @@ class EndRound(Value, frozen=True, tag="end-round"):
 
 
 class Verdict(Value, frozen=True, tag="verdict"):
-    """Observer to server: is the sum exact, what did encoding cost, how is the baseline."""
+    """Observer to server: is the sum exact (None: not compared), what did encoding cost, how is the
+    baseline.
+    """
 
     round: int
-    max_abs_error: int
+    max_abs_error: int | None
     quantisation_error: float
     clipped: int
     plain_accuracy: float
