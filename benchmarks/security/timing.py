@@ -8,7 +8,7 @@ that this many measurements on this machine show nothing.
 import hmac
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,7 +25,7 @@ from secagg import ntt, packing, prg, rlwe, shamir
 from secagg.encoding import FixedPoint
 from secagg.kdf import derive, digests
 from secagg.ring import RingVector
-from secagg.seal import HpkeSealer, seal_between, suite
+from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 
 LIMIT = 4.5
 LONG = 1024
@@ -148,6 +148,25 @@ def _ntt(raw: bytes) -> None:
     _TRANSFORM.forward(_residues(raw))
 
 
+def one_of_two(random: np.random.Generator) -> tuple[bytes, bytes]:
+    """Which of two keys, both made before and used equally often."""
+    del random
+    return b"\0", b"\1"
+
+
+@cache
+def _sealed(name: str) -> list[tuple[KeyPair, bytes]]:
+    """Two key pairs of a suite, and what is sealed for each."""
+    kind = suite(name)
+    pairs = [kind.key_pair(bytes([at + 1]) * kind.seed_bytes) for at in (0, 1)]
+    return [(pair, HpkeSealer().seal(pair.public, bytes(104), b"info")) for pair in pairs]
+
+
+def _open(name: str, which: bytes) -> None:
+    pair, sealed = _sealed(name)[which[0]]
+    pair.open(sealed, b"info")
+
+
 def _link(raw: bytes) -> None:
     links([raw[:32]], [raw[32:]])
 
@@ -176,6 +195,8 @@ OPERATIONS: dict[str, tuple[Operation, Secrets, int]] = {
     "X25519": (_exchange, secrets_of(32), 4),
     "links": (_link, secrets_of(64), 1),
     "sealing (AES-GCM)": (_seal, secrets_of(136), 2),
+    "HPKE (X25519)": (partial(_open, "X25519"), one_of_two, 8),
+    "HPKE (ML-KEM-768)": (partial(_open, "MLKEM768-X25519"), one_of_two, 8),
     "signing (Ed25519)": (_sign, secrets_of(32), 4),
     "SHA-256": (_hash, secrets_of(36), 1),
     "HKDF": (lambda raw: derive(raw, "timing"), secrets_of(32), 1),
