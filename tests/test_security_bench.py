@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from benchmarks.cli import bench
@@ -32,11 +33,18 @@ from benchmarks.security.verdict import Measured, Row, Rule, Verdict, judge
 from benchmarks.security.vulnerable import MISTAKES
 from benchmarks.security.vulnerable.compare import equal
 from benchmarks.security.vulnerable.masks import splitmix
+from protocols.base import Step
+from protocols.committee import CommitteeParameters
 from protocols.driver import Fault
+from protocols.he import holder
+from protocols.he.holder import KeyHolder
+from protocols.he.messages import Aggregate
 from protocols.masking import ActiveClient
 from protocols.masking.client import BaseClient
 from protocols.registry import PROTOCOLS, load
 from secagg.context import bound_context
+from secagg.ring import RingVector
+from secagg.vshare import candidates
 
 QUICK = Effort(quick=True)
 KNOWN = {target.name: target for target in targets()}
@@ -205,6 +213,18 @@ def test_active_mode_withstands_every_lie(setting: str) -> None:
     assert verdict(active_server.ATTACK, setting, ACTIVE) == Verdict.PROTECTS
 
 
+OTHERS = ("lattice", "lattice, active", "committee", "ckks", "bfv")
+ALONE, TWICE = LIES[:2]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_the_others_withstand_of_a_server_that_lies(name: str) -> None:
+    opened = Verdict.DOES_NOT if name in ("ckks", "bfv") else Verdict.PROTECTS
+    assert verdict(active_server.ATTACK, ALONE, KNOWN[name]) == opened
+    assert verdict(active_server.ATTACK, TWICE, KNOWN[name]) == Verdict.PROTECTS
+    assert verdict(inconsistency.ATTACK, "one dead layer", KNOWN[name]) == opened
+
+
 def test_what_semi_honest_masking_does_not_promise_is_said() -> None:
     swapped = "swaps the keys for its own"
     assert verdict(active_server.ATTACK, swapped, SEMI) == Verdict.DOES_NOT
@@ -217,9 +237,36 @@ def weakened(target: Target, **changes: object) -> Target:
     return Target(**fields)
 
 
-def test_a_low_threshold_turns_the_split_view() -> None:
-    low = weakened(SEMI, options={"suite": "X25519", "threshold": 2})
+@pytest.mark.parametrize("name", ["masking, semi-honest", "lattice"])
+def test_a_low_threshold_turns_the_split_view(name: str) -> None:
+    target = KNOWN[name]
+    low = weakened(target, options={**target.options, "threshold": 2})
     assert verdict(active_server.ATTACK, "tells each another set of survivors", low) == "does not"
+
+
+@pytest.mark.parametrize(("setting", "options"), [(ALONE, {"floor": 1}), (TWICE, {"threshold": 2})])
+def test_without_floor_or_majority_a_committee_opens_one_client(
+    monkeypatch: pytest.MonkeyPatch, setting: str, options: dict[str, int]
+) -> None:
+    monkeypatch.setattr(CommitteeParameters, "check", lambda _parameters: None)
+    weak = weakened(KNOWN["committee"], options=options)
+    assert verdict(active_server.ATTACK, setting, weak) == Verdict.DOES_NOT
+
+
+@pytest.mark.parametrize("name", ["ckks", "bfv"])
+def test_a_key_holder_that_opens_twice_turns_the_second_opening(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def open_again(machine, state, piece, sender):
+        sent = list(KeyHolder.open(machine, state, piece, sender).send)
+        zeros = RingVector.zeros(machine.parameters.modulus_bits, machine.parameters.length)
+        return Step(replace(state, total=zeros), sent)
+
+    monkeypatch.setattr(
+        KeyHolder, "table", {**KeyHolder.table, (holder.Holding, Aggregate): open_again}
+    )
+    forgetful = weakened(KNOWN[name], journal=ForgetfulJournal)
+    assert verdict(active_server.ATTACK, TWICE, forgetful) == Verdict.DOES_NOT
 
 
 def test_no_policy_turns_the_downgrade() -> None:
@@ -256,14 +303,38 @@ def test_a_journal_that_forgets_turns_the_replay() -> None:
     assert verdict(replay.ATTACK, setting, forgetful) == Verdict.DOES_NOT
 
 
-def test_an_unbound_context_turns_the_inconsistency(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["masking, semi-honest", "lattice", "committee"])
+def test_an_unbound_context_turns_the_inconsistency(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     def forgets(context0, _application, graph_seed, adverts):
         return bound_context(context0, bytes(32), graph_seed, adverts)
 
-    assert verdict(inconsistency.ATTACK, "one dead layer", SEMI) == Verdict.PROTECTS
-    for module in ("client", "server"):
-        monkeypatch.setattr(f"protocols.masking.{module}.bound_context", forgets)
-    assert verdict(inconsistency.ATTACK, "one dead layer", SEMI) == Verdict.DOES_NOT
+    target = KNOWN[name]
+    assert verdict(inconsistency.ATTACK, "one dead layer", target) == Verdict.PROTECTS
+    for module in ("masking.client", "masking.server", "committee.messages"):
+        monkeypatch.setattr(f"protocols.{module}.bound_context", forgets)
+    assert verdict(inconsistency.ATTACK, "one dead layer", target) == Verdict.DOES_NOT
+
+
+def test_a_wrong_share_is_only_found_where_it_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(malformed.wrong_shares(KNOWN[name], 0) for name in OTHERS[:3])
+    assert not any(malformed.wrong_shares(KNOWN[name], 0) for name in ("ckks", "bfv"))
+    monkeypatch.setattr("secagg.vshare.candidates", _first_only)
+    assert not malformed.wrong_shares(KNOWN["committee"], 0)
+
+
+def _first_only(answers, threshold, degree, bound):
+    """Blames nobody, whatever the answers."""
+    for keys, _wrong in candidates(answers, threshold, degree, bound):
+        yield keys, frozenset()
+
+
+@pytest.mark.parametrize("name", ["ckks", "bfv"])
+def test_under_the_seal_only_another_key_is_not_seen(name: str) -> None:
+    found = malformed.wrong_messages(KNOWN[name], 0, malformed.UnderSeal)
+    assert [what for what, ok in found if not ok] == ["under another session's key"]
+    assert len(found) == 10
 
 
 # --- the suite ---------------------------------------------------------------------------
@@ -323,6 +394,16 @@ def test_the_command(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "does not cover" in done.output
-    rows = json.loads(file.read_text())["rows"]
-    assert {row["target"] for row in rows} == set(KNOWN)
-    assert all(row["verdict"] == "protects" for row in rows if row["target"] != REFERENCE)
+    written = json.loads(file.read_text())
+    rows = [row for row in written["rows"] if row["target"] != REFERENCE]
+    assert {row["target"] for row in rows} == set(KNOWN) - {REFERENCE}
+    fails = {(row["setting"], row["target"]) for row in rows if row["verdict"] != "protects"}
+    unproved = ("shares that were not dealt", "ciphertexts under the seal")
+    assert fails == {(setting, name) for setting in unproved for name in ("ckks", "bfv")}
+    reasons = next(a["absent"] for a in written["attacks"] if a["name"] == rows[0]["attack"])
+    there = {(row["setting"], row["target"]) for row in written["rows"]}
+    for setting in {row["setting"] for row in rows}:
+        for name, target in KNOWN.items():
+            assert ((setting, name) in there) != (target.family in reasons.get(setting, {}))
+    content = suite.parse(file.read_text())
+    assert "– because nobody is dealt a share" in page.render(content, [])

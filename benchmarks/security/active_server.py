@@ -3,15 +3,8 @@
 from collections.abc import Callable
 
 from benchmarks.security.attack import Attack, Case, Effort, exact_proportion
-from benchmarks.security.lying import (
-    BITS,
-    LENGTH,
-    Attempt,
-    Lie,
-    both_shares,
-    scripted,
-    split_view,
-)
+from benchmarks.security.lying import BITS, LENGTH, Attempt, Lie
+from benchmarks.security.opening import both_shares, split_view
 from benchmarks.security.puppets import key_swap
 from benchmarks.security.targets import Target
 from benchmarks.security.verdict import Measured, Rule
@@ -23,13 +16,11 @@ WEAKER = {"threshold": 2, "adversary": "semi-honest"}
 
 
 def repeated(
-    trick: Callable[[Target, int], Attempt], only: Callable[[Target], bool] = lambda _t: True
+    trick: Callable[[Target, int], Attempt],
 ) -> Callable[[Target, Effort], Measured | None]:
     """A share of sessions, with the first refusal as a remark."""
 
     def measure(target: Target, effort: Effort) -> Measured | None:
-        if not only(target):
-            return None
         tried = [trick(target, number) for number in range(effort.of(8, 20))]
         refusal = next((each.refusal for each in tried if each.refusal), "")
         return exact_proportion(sum(each.worked for each in tried), len(tried), refusal)
@@ -85,8 +76,8 @@ ATTACK = Attack(
     "Bonawitz et al., CCS 2017, section 6; Pasquini et al., CCS 2022",
     "sessions in which it worked",
     (
-        Case("asks for both shares of a client", _RULE, repeated(both_shares, scripted)),
-        Case("tells each another set of survivors", _RULE, repeated(split_view, scripted)),
+        Case("asks for both shares of a client", _RULE, repeated(both_shares)),
+        Case("tells each another set of survivors", _RULE, repeated(split_view)),
         Case("swaps the keys for its own", _RULE, repeated(key_swap)),
         Case("offers a lower threshold", _RULE, repeated(threshold_downgrade)),
         Case("offers a smaller modulus", _RULE, repeated(modulus_downgrade)),

@@ -1,7 +1,7 @@
 """What an attack is: a question, and for each setting a measurement and a rule."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from benchmarks.security.stats import clopper_pearson, wilson
 from benchmarks.security.targets import Target
@@ -25,7 +25,7 @@ class Case:
 
     measure: on a target, None where the attack has no meaning there; control: the setting
     whose result on the reference shows that the attack works, this one where empty (noise
-    protects the reference, too).
+    protects the reference, too); absent: by protocol, why it has no meaning there.
     """
 
     setting: str
@@ -33,6 +33,7 @@ class Case:
     measure: Callable[[Target, Effort], Measured | None]
     control: str = ""
     targets: Callable[[Effort], tuple[Target, ...]] | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A server that lies, against real client machines: what each of its tricks gets out of them.
 
 Everything up to the lie is an honest session of the target. The victim is client 1, and an
-attempt has worked if the server ends up with the victim's vector, to the last bit.
+attempt has worked if the server ends up with the victim's vector, to the last bit. Here: the
+masked protocols, `lattice` around one included, and the reference; `opening` has the others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,6 +18,8 @@ from benchmarks.security.vulnerable.parameters import ZEROS
 from benchmarks.security.vulnerable.server import Unmask
 from protocols.base import SERVER, Message, Parameters, Received
 from protocols.journal import Party
+from protocols.lattice.states import Relay
+from protocols.lattice.states import Upload as Ciphertext
 from protocols.masking import keys
 from protocols.masking.bitmap import bitmap_of
 from protocols.masking.messages import (
@@ -28,14 +31,19 @@ from protocols.masking.messages import (
     UnmaskRequest,
     Upload,
 )
-from secagg import prg, shamir
+from secagg import prg, rlwe, shamir
 from secagg.codec import decode, encode
 from secagg.errors import DecodeError, SecaggError
+from secagg.gaussian import BOUND
 from secagg.packing import unpack
+from secagg.rng import SystemSource
+from secagg.seal import HpkeSealer
 from secagg.shamir import SHARE_BYTES
 
 VICTIM = 1
 LENGTH, BITS = 6, 32
+LAST_HONEST = {"committee": "report"}
+"""The last stage in which the server keeps to the protocol; `upload` where nothing is said."""
 
 
 @dataclass
@@ -52,7 +60,11 @@ class Attempt:
 
 @dataclass
 class Lie:
-    """A session in which the server lies from the unmask stage on."""
+    """A session in which the server lies once everything is uploaded.
+
+    before: its state as the last honest stage began; context: what requests are bound to, the
+    inner protocol's where one is relayed; keyed: the parameters of the protocol of the shares.
+    """
 
     target: Target
     parameters: Parameters
@@ -67,24 +79,52 @@ class Lie:
             u: random.integers(0, 2**bits, length, dtype=np.uint64) for u in self.everyone
         }
         self.simulation = self.target.simulation(self.parameters, self.inputs, self.number)
-        for stage in ("advertise", "share", "upload"):
+        stages = self.parameters.stages
+        for stage in stages[: stages.index(LAST_HONEST.get(self.target.family, "upload")) + 1]:
+            self.before: Any = self.simulation.server.machine.state
             self.simulation.step(stage)
-        self.context: bytes = self.simulation.server.machine.state.expected_context or b""
+        state: Any = self.simulation.server.machine.state
+        self.relayed = self.target.family == "lattice"
+        self.outer: bytes = state.expected_context or b""
+        self.context: bytes = state.inner.expected_context if self.relayed else self.outer
+        self.keyed: Any = getattr(self.parameters, "inner", self.parameters)
 
     def tell(self, u: int, message: Message, kind: type[Any]) -> Any:
-        """What client u answers, None if it refuses."""
+        """What party u answers, None if it refuses or says nothing."""
+        data = encode(message)
+        data = encode(Relay(self.outer, data)) if self.relayed else data
         try:
-            sent = self.simulation.parties[u].handle(Received(SERVER, encode(message)))
+            sent = self.simulation.parties[u].handle(Received(SERVER, data))
         except SecaggError as error:
             self.attempt.refused(error)
             return None
-        return decode(sent[0].data, kind) if sent else None
+        if not sent:
+            return None
+        return decode(decode(sent[0].data, Relay).data if self.relayed else sent[0].data, kind)
 
     def restart(self, u: int) -> None:
-        """Client u is killed, and takes up what its journal has."""
-        machine = self.target.client(self.simulation.session, u, 1 + self.number)
+        """Party u is killed, and takes up what its journal has."""
+        session, signer = self.simulation.session, self.target.signers(self.parameters).get(u)
+        machine = self.target.protocol.party(session, u, SystemSource(), HpkeSealer(), signer)
         self.simulation.parties[u] = Party(machine, self.simulation.journal)
         self.simulation.parties[u].resume()
+
+    def uploads(self, kind: type[Any]) -> list[Any]:
+        """What the victim uploaded."""
+        machine = self.simulation.server.machine
+        mine = [e for e in self.simulation.transcript if (e.sender, e.stage) == (VICTIM, "upload")]
+        bodies = [decode(e.data, machine.receivable) for e in mine]
+        return [body for body in bodies if isinstance(body, kind)]
+
+    def opened(self, uploads: Iterable[Any], key: Any) -> Words:
+        """The victim's vector from its ciphertext and its short key. DecodeError if not its."""
+        parameters: Any = self.parameters
+        total = rlwe.zero_sum(parameters.plan)
+        for chunks, upload in zip(parameters.pieces, uploads, strict=True):
+            rlwe.add_chunks(parameters.plan, total, chunks, upload.packed)
+        bits = parameters.modulus_bits
+        values = rlwe.open_sum(parameters.plan, total, self.outer, key, 1, bits)
+        return np.asarray(values, np.uint64)
 
     def compare(self, found: Words | None) -> Attempt:
         """Whether this is the victim's vector."""
@@ -140,13 +180,24 @@ def recovered(lie: Lie, answers: Answers) -> Words | None:
             if VICTIM in listed:
                 at = listed.index(VICTIM) * SHARE_BYTES
                 shares[kind][holder] = raw[at : at + SHARE_BYTES]
-    parameters: Any = lie.parameters
     try:
-        own, mask = (_secret(shares[kind], parameters.threshold) for kind in ("own", "mask"))
+        own, mask = (_secret(shares[kind], lie.keyed.threshold) for kind in ("own", "mask"))
+        return _relayed_vector(lie, own, mask) if lie.relayed else _masked_vector(lie, own, mask)
     except DecodeError as error:
         lie.attempt.refused(error)
         return None
-    return _unmasked(lie, own, mask)
+
+
+def _masked_vector(lie: Lie, own: bytes, mask: bytes) -> Words:
+    (upload,) = lie.uploads(Upload)
+    return _unmasked(lie, upload, own, mask)
+
+
+def _relayed_vector(lie: Lie, own: bytes, mask: bytes) -> Words:
+    """What was masked is the short key, shifted to be unsigned; with it the ciphertext opens."""
+    uploads = lie.uploads(Ciphertext)
+    short = _unmasked(lie, decode(uploads[-1].inner, Upload), own, mask)
+    return lie.opened(uploads, short.astype(np.int64) - BOUND)
 
 
 def _secret(shares: Mapping[int, bytes], threshold: int) -> bytes:
@@ -156,22 +207,17 @@ def _secret(shares: Mapping[int, bytes], threshold: int) -> bytes:
     return shamir.reconstruct([at for at, _ in chosen], [[share for _, share in chosen]])[0]
 
 
-def _unmasked(lie: Lie, own: bytes, mask: bytes) -> Words:
+def _unmasked(lie: Lie, upload: Upload, own: bytes, mask: bytes) -> Words:
     """The upload without its masks; the victim has the lowest number, so all pairs are its own."""
-    parameters: Any = lie.parameters
-    machine = lie.simulation.server.machine
-    sent = [e for e in lie.simulation.transcript if (e.sender, e.stage) == (VICTIM, "upload")]
-    bodies = [decode(e.data, machine.receivable) for e in sent]
-    (upload,) = [body for body in bodies if isinstance(body, Upload)]
+    parameters = lie.keyed
     words = unpack(upload.packed, parameters.modulus_bits, parameters.masked_length).copy()
     others = [v for v in lie.everyone if v != VICTIM]
     secrets = keys.edges(mask, lie.context, VICTIM, others)
     pairs = keys.pair_streams(secrets, lie.context, [(VICTIM, v) for v in others])
     streams = [keys.own_stream(own, lie.context, VICTIM), *pairs]
     prg.add_masks(words, streams, [-1] * len(streams))
-    return np.asarray(words[: parameters.length], np.uint64) & np.uint64(
-        2**parameters.modulus_bits - 1
-    )
+    top = np.uint64(2**parameters.modulus_bits - 1)
+    return np.asarray(words[: parameters.length], np.uint64) & top
 
 
 def _all(lie: Lie) -> frozenset[int]:
@@ -231,27 +277,15 @@ def _weak_split(lie: Lie) -> Words | None:
     return _weak(lie, lambda u: [Ask(lie.context, *(without if u > half else with_it))])
 
 
-def _whole(target: Target, number: int, parameters: Parameters | None, trick: str) -> Attempt:
-    chosen = parameters or target.parameters(6, LENGTH, BITS)
-    if target.family == "plain":  # the server has been told already
-        return Attempt(worked=True, refusal="there is nothing to ask for: it has every update")
-    lie = Lie(target, chosen, number)
-    if target.is_reference:
-        return lie.compare(_weak_both(lie) if trick == "both" else _weak_split(lie))
-    answers = _masking_both(lie) if trick == "both" else _masking_split(lie)
-    return lie.compare(recovered(lie, answers))
-
-
-def both_shares(target: Target, number: int, parameters: Parameters | None = None) -> Attempt:
+def both_shares(lie: Lie) -> Words | None:
     """Ask for both shares of the victim, in two requests."""
-    return _whole(target, number, parameters, "both")
+    if lie.target.is_reference:
+        return _weak_both(lie)
+    return recovered(lie, _masking_both(lie))
 
 
-def split_view(target: Target, number: int, parameters: Parameters | None = None) -> Attempt:
+def split_view(lie: Lie) -> Words | None:
     """Tell each client another set of survivors, so that half give one share, half the other."""
-    return _whole(target, number, parameters, "split")
-
-
-def scripted(target: Target) -> bool:
-    """Whether there is a script for the shares of this protocol."""
-    return target.family in ("plain", "masking") or target.is_reference
+    if lie.target.is_reference:
+        return _weak_split(lie)
+    return recovered(lie, _masking_split(lie))

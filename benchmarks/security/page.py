@@ -78,7 +78,7 @@ def _attacks(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **about[name],
             "targets": columns,
             "settings": [(setting, _cells(found, columns)) for setting, found in settings],
-            "notes": _notes(settings),
+            "notes": [*_notes(settings), *_reasons(about[name].get("absent", {}))],
         }
 
 
@@ -103,6 +103,14 @@ def _notes(settings: Sequence[tuple[str, Sequence[Row]]]) -> list[str]:
     ]
 
 
+def _reasons(absent: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Why there is a dash, for each setting and reason."""
+    for setting, by_protocol in absent.items():
+        for why in dict.fromkeys(by_protocol.values()):
+            names = [name for name, reason in by_protocol.items() if reason == why]
+            yield f"{setting}, {', '.join(names)}: – because {why}"
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write docs/security.md and its pictures."""
     content = read(Path(arguments[0]))
@@ -121,9 +129,10 @@ def _markdown(content: Mapping[str, Any], drawn: Sequence[Picture]) -> Iterator[
     found = ", ".join(f"{count} {name}" for name, count in counts(content["rows"]).items() if count)
     yield ""
     yield f"{found}; the reference, a protocol that is weak on purpose, is not counted. Every cell"
-    yield "is a run of its own protocol; a dash stands where the attack has no script for it. Where"
-    yield "a setting says clip + noise, it is the noise that protects. A figure stands with its"
-    yield "95 % interval: W Wilson, CP Clopper–Pearson, B bootstrap, N normal."
+    yield "is a run of its own protocol; a dash stands where the attack has no meaning for it, and"
+    yield "the remarks say why. Where a setting says clip + noise, it is the noise that protects."
+    yield "A figure stands with its 95 % interval: W Wilson, CP Clopper–Pearson, B bootstrap,"
+    yield "N normal."
     yield ""
     for picture in drawn:
         yield from (f"## {picture.title}", "", picture.about, "")

@@ -120,7 +120,14 @@ def _row(
 def to_json(rows: Sequence[Row], quick: bool, seconds: float) -> str:
     """The file of `--json`: the rows, what they were measured on, and what each attack is."""
     attacks = [
-        {"name": a.name, "about": a.about, "source": a.source, "metric": a.metric} for a in ATTACKS
+        {
+            "name": a.name,
+            "about": a.about,
+            "source": a.source,
+            "metric": a.metric,
+            "absent": {c.setting: dict(c.absent) for c in a.cases if c.absent},
+        }
+        for a in ATTACKS
     ]
     content: dict[str, Any] = {
         "quick": quick,

@@ -139,6 +139,7 @@ _LINES: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("masking, semi-honest", "masking", _QUICK_SUITE),
     ("masking, active", "masking", {**_QUICK_SUITE, "adversary": "active"}),
     ("lattice", "lattice", {}),
+    ("lattice, active", "lattice", {"adversary": "active"}),
     ("committee", "committee", {}),
     ("ckks", "ckks", {}),
     ("bfv", "bfv", {}),

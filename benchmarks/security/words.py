@@ -40,8 +40,9 @@ MEANING = {
 }
 SEMI_HONEST = (
     "masking, semi-honest, lattice, committee, ckks and bfv assume a server that keeps to the "
-    "protocol. Swapped keys show what is left of them if it does not; only active mode is made "
-    "for that. Other lies have scripts for plain, masking and the reference only."
+    "protocol. The lies show what is left of them if it does not; only active mode is made for "
+    "that. Where one says protects, that lie as it was told failed, and another may not: swapped "
+    "keys work on all of them."
 )
 
 
