@@ -67,10 +67,8 @@ class Contender:
 
     def parameters(self, length: int, encoding: FixedPoint) -> Parameters:
         """For vectors that `encoding` made."""
-        protocol, options = load(self.protocol), dict(self.options)
-        if "largest" in protocol.parameters.__struct_fields__:
-            options["largest"] = encoding.max_weight * (2**encoding.bits - 1)
-        return protocol.configure(CLIENTS, length, BITS, **options)
+        protocol = load(self.protocol)
+        return protocol.configure_for(encoding, CLIENTS, length, BITS, **self.options)
 
 
 CONTENDERS = (

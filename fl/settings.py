@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from fl.data import CATALOGUE, DataSet, find, silo_names
+from fl.round import RoundConfig
 from fl.schedule import Kill, default_script, scripted
 from fl.strategy import FedAvg, Strategy, check_served
 from protocols.base import Parameters, Protocol, Session
@@ -164,9 +165,24 @@ class Settings:
         options: dict[str, Any] = {"suite": self.suite} if self.used_suite else {}
         if self.signed:
             options["adversary"] = self.adversary
-        if "largest" in self.machines.parameters.__struct_fields__:
-            options["largest"] = self.max_weight * (2**self.encoding.bits - 1)
-        return self.machines.configure(len(self.roster), model_length + 1, MODULUS_BITS, **options)
+        return self.machines.configure_for(
+            self.encoding, len(self.roster), model_length + 1, MODULUS_BITS, **options
+        )
+
+    def round_config(self, number: int) -> RoundConfig:
+        """What all clients of a round do alike."""
+        training, encoding = self.dataset.training, self.encoding
+        return RoundConfig(
+            number,
+            training.epochs,
+            training.lr,
+            training.batch_size,
+            self.seed,
+            encoding.bits,
+            encoding.clip,
+            encoding.max_weight,
+            encoding.max_clients,
+        )
 
     @cached_property
     def kills(self) -> tuple[Kill, ...]:

@@ -34,11 +34,15 @@ from protocols.session import Parameters as Parameters  # noqa: PLC0414 - one pl
 from protocols.session import Session as Session  # noqa: PLC0414 - one place to import from
 from protocols.snapshot import Dump
 from secagg.codec import Bytes32, Value, decode, encode
+from secagg.encoding import FixedPoint
 from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
 from secagg.signing import Identity
+
+MAX_OPEN_UPLOADS = 4
+"""Incomplete uploads that a server keeps, so that its memory does not grow with clients."""
 
 
 class Message(Value, frozen=True):
@@ -162,6 +166,7 @@ S = TypeVar("S", bound=State)
 E = TypeVar("E", bound=Local)
 B = TypeVar("B", bound=Message)
 M = TypeVar("M", bound="Machine")
+P = TypeVar("P")
 S_co = TypeVar("S_co", bound=State, covariant=True)
 
 
@@ -192,6 +197,16 @@ class Protocol:
     client: Callable[..., "Machine"]
     server: Callable[[Session, RandomSource], "Machine"]
     helper: Callable[[Session, int, RandomSource, Sealer], "Machine"] | None = None
+
+    def configure_for(
+        self, encoding: FixedPoint, clients: int, length: int, modulus_bits: int, **options: Any
+    ) -> Parameters:
+        """Parameters for vectors that `encoding` makes: where the packing depends on the largest
+        value of a client, they are told.
+        """
+        if "largest" in self.parameters.__struct_fields__:
+            options.setdefault("largest", encoding.max_weight * (2**encoding.bits - 1))
+        return self.configure(clients, length, modulus_bits, **options)
 
     def party(
         self,
@@ -363,6 +378,21 @@ class Machine:
                 expected="a message bound to this session, roster and model",
             )
         return body
+
+    def earlier_pieces(
+        self, incomplete: Mapping[int, tuple[P, ...]], sender: int, index: int
+    ) -> tuple[P, ...]:
+        """What came of a sender's upload before the piece `index`, which must be the next.
+
+        Raises PeerError for another piece, and LocalError for a first one while
+        `MAX_OPEN_UPLOADS` uploads are incomplete: it may be handed over again.
+        """
+        if sender not in incomplete and len(incomplete) >= MAX_OPEN_UPLOADS:
+            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
+        before = incomplete.get(sender, ())
+        if index != len(before):
+            raise self.refuse(sender, f"piece {index} where {len(before)} is next")
+        return before
 
     def refuse(self, peer: int, reason: str, *, expected: str | None = None) -> PeerError:
         """The error that blames `peer` at this stage."""

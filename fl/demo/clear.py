@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fl.data import load_silo, load_test
 from fl.models import Vector, build, load_vector, to_vector
-from fl.round import RoundConfig, training_seed
+from fl.round import training_seed
 from fl.runner.frames import Verdict
 from fl.settings import Settings
 from fl.training import Metrics, evaluate, train
@@ -29,7 +29,7 @@ def start(settings: Settings) -> Vector:
 def trained(settings: Settings, client: int, number: int, model: NDArray[np.floating]) -> Vector:
     """What `client` makes of `model` (d,) in round `number`."""
     silo = load_silo(settings.data, client - 1, seed=settings.seed, clients=len(settings.roster))
-    config, network = _config(settings, number), build(settings.dataset.widths, settings.seed)
+    config, network = settings.round_config(number), build(settings.dataset.widths, settings.seed)
     load_vector(network, model)
     train(
         network,
@@ -105,18 +105,3 @@ class Check:
         ]
         mean: Model = np.average(np.stack(changes).astype(np.float64), axis=0, weights=weights)
         return mean
-
-
-def _config(settings: Settings, number: int) -> RoundConfig:
-    training, encoding = settings.dataset.training, settings.encoding
-    return RoundConfig(
-        number,
-        training.epochs,
-        training.lr,
-        training.batch_size,
-        settings.seed,
-        encoding.bits,
-        encoding.clip,
-        encoding.max_weight,
-        encoding.max_clients,
-    )

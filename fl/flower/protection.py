@@ -88,10 +88,9 @@ class Protection:
     def parameters(self, clients: int, length: int) -> Parameters:
         """The protocol's, for vectors (length,). Raises ParameterError."""
         encoding = self.encoding(clients)
-        options = dict(self.options)
-        if "largest" in self.machines.parameters.__struct_fields__:
-            options.setdefault("largest", self.max_weight * (2**encoding.bits - 1))
-        chosen = self.machines.configure(clients, length, encoding.modulus_bits, **options)
+        chosen = self.machines.configure_for(
+            encoding, clients, length, encoding.modulus_bits, **self.options
+        )
         if UPLOAD not in chosen.stages:
             raise ParameterError(f"protocol {self.protocol!r} has no stage {UPLOAD!r}")
         return chosen

@@ -196,7 +196,9 @@ class Federation:
         for who in self._pool.ensure(everyone):
             yield Rejoined(who, self._pool.pid(who))
         for who in everyone:
-            self._pool.tell(who, TrainAlone(self.settings.total_rounds, self._config(1)))
+            self._pool.tell(
+                who, TrainAlone(self.settings.total_rounds, self.settings.round_config(1))
+            )
         waiting = set(everyone)
         while waiting:
             match self._pool.hear(STAGE_DEADLINE):
@@ -224,7 +226,7 @@ class Federation:
             pids = {who: self._pool.pid(who) for who in clients}
             self._pool.ask_observer(BeginRound(number, pids), BeginRound)
         yield RoundStarted(number, clients)
-        config = self._config(number)
+        config = self.settings.round_config(number)
         model = model_bytes(self._vector)
         server = self._server(config, model)
         for who in clients:
@@ -384,20 +386,6 @@ class Federation:
         party = Party(machine, self._journal)
         party.handle(Begin(round_digest(self.model, model, config)))
         return _Server(Start(session.session_id, config, model), party)
-
-    def _config(self, number: int) -> RoundConfig:
-        training, encoding = self.settings.dataset.training, self.settings.encoding
-        return RoundConfig(
-            number,
-            training.epochs,
-            training.lr,
-            training.batch_size,
-            self.settings.seed,
-            encoding.bits,
-            encoding.clip,
-            encoding.max_weight,
-            encoding.max_clients,
-        )
 
 
 @dataclass

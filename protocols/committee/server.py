@@ -47,9 +47,6 @@ from secagg.ring import RingVector
 from secagg.rng import RandomSource
 from secagg.seal import suite
 
-MAX_OPEN_UPLOADS = 4
-"""Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
-
 
 class Convening(State, frozen=True, tag="convening"):
     """Collecting the decryptors' keys. `application` is empty until it is known."""
@@ -214,9 +211,7 @@ class Server(Machine):
             raise self.refuse(sender, "not a member of the roster")
         if sender in state.sealed:
             raise self.refuse(sender, "uploaded twice")
-        if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
-            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
-        have = (*state.pieces.get(sender, ()), upload.packed)
+        have = (*self.earlier_pieces(state.pieces, sender, upload.index), upload.packed)
         self._check_piece(state, upload, len(have), sender)
         if len(have) < len(self.parameters.pieces):
             return Step(replace(state, pieces={**state.pieces, sender: have}))
@@ -316,8 +311,6 @@ class Server(Machine):
 
     def _check_piece(self, state: Collecting, upload: Upload, count: int, sender: int) -> None:
         pieces, size = self.parameters.pieces, self.parameters.sealed_bytes
-        if upload.index != count - 1:
-            raise self.refuse(sender, f"piece {upload.index} where {count - 1} is next")
         expected = [size] * len(state.keys) if count == len(pieces) else []
         if [len(each) for each in upload.sealed] != expected:
             raise self.refuse(sender, "sealed shares that are not one for each decryptor")

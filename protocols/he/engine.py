@@ -8,6 +8,7 @@ tensors do not, and no call of TenSEAL releases the interpreter's lock.
 """
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -77,7 +78,7 @@ class _Forms(NamedTuple):
     parms_id: tuple[int, ...]
 
 
-class TensealEngine:
+class TensealEngine(ABC):
     """Base of both schemes; a subclass says how slots become TenSEAL's plain tensors."""
 
     load_tensor: ClassVar[Any]
@@ -86,25 +87,25 @@ class TensealEngine:
         self.parameters = parameters
         self._last: tuple[bytes, Any] | None = None
 
+    @abstractmethod
     def context(self) -> Any:
         """A TenSEAL context with new keys."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensor(self, context: Any, slots: Words) -> Any:
         """The encryption of each row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tail(self) -> list[Field]:
         """The fields of a tensor's proto after the ciphertexts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opened(self, plain: NDArray[Any], clients: int) -> Words:
         """Slot sums from what TenSEAL decrypts, (ciphertexts, slots)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scale(self) -> float:
         """What SEAL keeps as the scale of a ciphertext."""
-        raise NotImplementedError
 
     def new_keys(self) -> Keys:
         """See `Engine`."""

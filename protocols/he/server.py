@@ -31,9 +31,6 @@ from secagg.ring import RingVector
 from secagg.rng import RandomSource
 from secagg.seal import suite
 
-MAX_OPEN_UPLOADS = 4
-"""Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
-
 Pieces = tuple[tuple[bytes, ...], ...]
 
 
@@ -207,11 +204,7 @@ class Server(Machine):
             raise self.refuse(sender, "did not join")
         if sender in state.uploaded:
             raise self.refuse(sender, "uploaded twice")
-        if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
-            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
-        before = state.pieces.get(sender, ())
-        if upload.index != len(before):
-            raise self.refuse(sender, f"piece {upload.index} where {len(before)} is next")
+        before = self.earlier_pieces(state.pieces, sender, upload.index)
         have = (*before, self._ciphertexts(state, upload, sender))
         if len(have) < len(self.parameters.pieces):
             return Step(replace(state, pieces={**state.pieces, sender: have}))

@@ -61,9 +61,6 @@ from secagg.seal import Sealer
 
 N = TypeVar("N", bound=Nesting)
 
-MAX_OPEN_UPLOADS = 4
-"""Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
-
 
 class Outer(Machine):
     """What both roles need to have a machine inside."""
@@ -274,9 +271,7 @@ class Server(Outer):
         """
         if sender not in self.waits_for:
             raise self.refuse(sender, "uploaded twice, or does not take part any more")
-        if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
-            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
-        have = (*state.pieces.get(sender, ()), upload.packed)
+        have = (*self.earlier_pieces(state.pieces, sender, upload.index), upload.packed)
         self._check_piece(upload, len(have), sender)
         if len(have) < len(self.parameters.pieces):
             return Step(replace(state, pieces={**state.pieces, sender: have}))
@@ -316,8 +311,6 @@ class Server(Outer):
 
     def _check_piece(self, upload: Upload, count: int, sender: int) -> None:
         pieces = self.parameters.pieces
-        if upload.index != count - 1:
-            raise self.refuse(sender, f"piece {upload.index} where {count - 1} is next")
         if bool(upload.inner) is not (count == len(pieces)):
             raise self.refuse(sender, "the last piece, and no other, carries the short key")
         try:

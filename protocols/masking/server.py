@@ -60,9 +60,6 @@ from secagg.rng import RandomSource
 from secagg.seal import suite
 from secagg.shamir import check_shares
 
-MAX_OPEN_UPLOADS = 4
-"""Incomplete uploads that the server keeps, so that its memory does not grow with clients."""
-
 
 class BaseServer(Machine):
     """The server of one session. It draws the graph's seed, and nothing else at random."""
@@ -217,11 +214,9 @@ class BaseServer(Machine):
             raise self.refuse(sender, "did not share its keys")
         if sender in state.links:
             raise self.refuse(sender, "uploaded twice")
-        if sender not in state.pieces and len(state.pieces) >= MAX_OPEN_UPLOADS:
-            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
-        have = (*state.pieces.get(sender, ()), upload.packed)
+        have = (*self.earlier_pieces(state.pieces, sender, upload.index), upload.packed)
         pieces = self.parameters.pieces
-        self._check_piece(state, upload, sender, len(have) - 1)
+        self._check_piece(state, upload, sender)
         if len(have) < len(pieces):
             return Step(replace(state, pieces={**state.pieces, sender: have}))
         for at, packed in zip(pieces, have, strict=True):
@@ -304,18 +299,17 @@ class BaseServer(Machine):
                 return frozenset(kept)
             kept -= short
 
-    def _check_piece(self, state: Collecting, upload: Upload, sender: int, due: int) -> None:
-        """The next piece, of the right length, with links in the last one only."""
-        if upload.index != due:
-            raise self.refuse(sender, f"piece {upload.index} where {due} is next")
-        piece, last = self.parameters.pieces[due], due == len(self.parameters.pieces) - 1
+    def _check_piece(self, state: Collecting, upload: Upload, sender: int) -> None:
+        """Of the right length, with links in the last one only."""
+        pieces = self.parameters.pieces
+        piece, last = pieces[upload.index], upload.index == len(pieces) - 1
         try:
             check_packed(upload.packed, self.parameters.modulus_bits, piece.stop - piece.start)
         except DecodeError as error:
             raise self.refuse(sender, str(error)) from None
         higher = higher_neighbours(self._graph(state)[sender], sender, state.dealt)
         if len(upload.links) != (DIGEST_BYTES * len(higher) if last else 0):
-            raise self.refuse(sender, f"{len(upload.links)} bytes of links in piece {due}")
+            raise self.refuse(sender, f"{len(upload.links)} bytes of links in piece {upload.index}")
 
     def _dropped(self, state: Unmasking) -> dict[int, str]:
         """The first stage in which each client was missing."""

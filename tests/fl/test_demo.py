@@ -128,6 +128,7 @@ def test_ctrl_c_stops_cleanly_and_leaves_no_process(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - nothing else runs in between
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -142,6 +143,11 @@ def test_ctrl_c_stops_cleanly_and_leaves_no_process(tmp_path: Path) -> None:
     while _group_is_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _group_is_alive(process.pid)
+
+
+def _hear_ctrl_c() -> None:
+    """A shell that runs the tests in the background has told its children to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _group_is_alive(group: int) -> bool:

@@ -210,4 +210,4 @@ def test_only_the_party_after_the_clients_is_the_key_holder() -> None:
     session = session_of(ckks.PROTOCOL, ckks.configure(3, 10, 16))
     for stranger in (0, 1, 3, 5):
         with pytest.raises(LocalError, match="the key holder is party 4"):
-            ckks.key_holder(session, stranger, SystemSource(), HpkeSealer())
+            ckks.PROTOCOL.helper(session, stranger, SystemSource(), HpkeSealer())
