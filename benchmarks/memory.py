@@ -57,11 +57,12 @@ def client(
     ramp &= np.uint32(0xFFFF)
     ramp *= np.uint32(me)
     sent = list(party.handle(Join()))
-    party.handle(Begin(bytes(32)))
     while not party.machine.finished:
         for envelope in sent:
             pipe.send_bytes(envelope.data)
         sent = list(party.handle(Received(SERVER, pipe.recv_bytes())))
+        if Begin in party.machine.accepts:
+            party.handle(Begin(bytes(32)))
         if Contribute in party.machine.accepts:
             sent += party.handle(Contribute(ramp))
     for envelope in sent:
@@ -81,7 +82,6 @@ def serve(
     protocol = load("masking")
     journal = SqliteJournal(folder / "server.sqlite", SERVER, agreed.roster)
     party = Party(protocol.server(agreed, SystemSource()), journal)
-    party.handle(Begin(bytes(32)))
     numbers = {pipe: me for me, pipe in enumerate(pipes, start=1)}
     for _ in agreed.parameters.stages:
         while party.machine.waits_for:
@@ -92,6 +92,8 @@ def serve(
                     break
         for envelope in party.handle(RoundClosed()):
             pipes[envelope.to - 1].send_bytes(envelope.data)
+        if Begin in party.machine.accepts:
+            party.handle(Begin(bytes(32)))
     total = party.machine.result.total
     count = len(pipes)
     expected = (np.arange(8, dtype=np.uint64) * (count * (count + 1) // 2)).astype(total.dtype)

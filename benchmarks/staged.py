@@ -42,7 +42,7 @@ from protocols.masking.messages import (
 )
 from secagg import prg, shamir
 from secagg.codec import decode, encode
-from secagg.context import bound_context
+from secagg.context import bound_context, cohort_context
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
 from secagg.rng import SeededSource
@@ -96,12 +96,12 @@ class Federation:
         return [keys.links([our], [their]) for our, their in zip(ours, theirs, strict=True)]
 
     def pair_streams(
-        self, context1: bytes, pairs: Sequence[tuple[int, int]]
+        self, context1: bytes, context2: bytes, pairs: Sequence[tuple[int, int]]
     ) -> list[prg.StreamKey]:
         """The masks of these pairs."""
         ordered = [(min(pair), max(pair)) for pair in pairs]
         secrets = [self.edges(context1, low, [high])[0] for low, high in ordered]
-        return keys.pair_streams(secrets, context1, ordered)
+        return keys.pair_streams(secrets, context2, ordered)
 
     @cached_property
     def leaves(self) -> list[bytes]:
@@ -109,8 +109,8 @@ class Federation:
         return [keys.leaf(own) for own in self.adverts.values()]
 
     def context1(self, graph_seed: bytes) -> bytes:
-        """What everything after stage 0 is bound to."""
-        return bound_context(self.session.context, APPLICATION, graph_seed, root(self.leaves))
+        """What shares are bound to; `bound_context` of it, what masks are."""
+        return cohort_context(self.session.context, graph_seed, root(self.leaves))
 
 
 class ClientUnderTest:
@@ -120,10 +120,11 @@ class ClientUnderTest:
         self.federation = Federation(parameters)
         self._graph_seed = os.urandom(32)
         self._context1 = self.federation.context1(self._graph_seed)
+        self._context2 = bound_context(self._context1, APPLICATION)
         self._cohort = encode(self._make_cohort())
         self._inbox = encode(Inbox(self._context1, tuple(map(self._delivery, self._others))))
         everyone = tuple(self.federation.adverts)
-        self._request = encode(UnmaskRequest(self._context1, everyone, len(everyone)))
+        self._request = encode(UnmaskRequest(self._context2, everyone, len(everyone)))
 
     @property
     def _others(self) -> list[int]:
@@ -138,9 +139,9 @@ class ClientUnderTest:
     def round(self, party: Party, values: NDArray[np.unsignedinteger]) -> list[bytes]:
         """All of its stages; returns the messages of its upload."""
         party.handle(Join())
-        party.handle(Begin(APPLICATION))
         party.handle(Received(SERVER, self._cohort))
         party.handle(Received(SERVER, self._inbox))
+        party.handle(Begin(APPLICATION))
         upload = party.handle(Contribute(values))
         party.handle(Received(SERVER, self._request))
         return [envelope.data for envelope in upload]
@@ -149,18 +150,17 @@ class ClientUnderTest:
         """The same by the OpenSSL reference, from everybody's seeds."""
         own = self.federation.seeds[1]
         words = _with_canary(values, self.federation.parameters)
-        streams = [keys.own_stream(own.own, self._context1, 1)]
+        streams = [keys.own_stream(own.own, self._context2, 1)]
         pairs = [(1, v) for v in self._others]
-        streams += self.federation.pair_streams(self._context1, pairs)
+        streams += self.federation.pair_streams(self._context1, self._context2, pairs)
         prg.add_masks(words, streams, [1] * len(streams), backend="openssl")
         links = self.federation.links(self._context1, 1, self._others)
-        return _uploads(self._context1, self.federation.parameters, words, links)
+        return _uploads(self._context2, self.federation.parameters, words, links)
 
     def _make_cohort(self) -> Cohort:
         federation = self.federation
         return Cohort(
             federation.session.context,
-            APPLICATION,
             len(federation.adverts),
             self._graph_seed,
             root(federation.leaves),
@@ -188,16 +188,17 @@ class ServerUnderTest:
         self.federation = Federation(parameters)
         self.seconds: dict[str, float] = {}
         server, context0 = self._new_server(), self.federation.session.context
-        server.handle(Begin(APPLICATION))
         adverts = {
             u: encode(Advert(context0, own.nonce, own.channel_key, own.signature))
             for u, own in self.federation.adverts.items()
         }
         self.seconds["advertise"], cohorts = _stage(server, adverts.items())
         self.context1 = self.federation.context1(decode(cohorts[0].data, Cohort).graph_seed)
+        self.context2 = bound_context(self.context1, APPLICATION)
         self.shares = {u: self._deal(u) for u in self.federation.seeds}
         posted = ((u, encode(self._posted(u))) for u in self.federation.seeds)
         self.seconds["share"], _inboxes = _stage(server, posted)
+        server.handle(Begin(APPLICATION))
         self._snapshot = server.snapshot()
 
     def after_uploads(self, dropped: int) -> "ServerBeforeRecovery":
@@ -230,7 +231,7 @@ class ServerUnderTest:
                 self._add_all_masks(words, survivors)
             links = [bytes(DIGEST_BYTES)] * (last - u)
             links += self.federation.links(self.context1, u, gone)
-            for message in _uploads(self.context1, parameters, words, links):
+            for message in _uploads(self.context2, parameters, words, links):
                 yield u, message
 
     def _new_server(self) -> Server:
@@ -269,18 +270,18 @@ class ServerUnderTest:
 
     def _add_all_masks(self, words: Vector, survivors: list[int]) -> None:
         """Every mask that is still in the sum of these survivors, into one upload."""
-        seeds, context1 = self.federation.seeds, self.context1
+        seeds, context2 = self.federation.seeds, self.context2
         gone = seeds.keys() - set(survivors)
         pairs = [(u, v) for u in survivors for v in gone]
-        streams = [keys.own_stream(seeds[u].own, context1, u) for u in survivors]
-        streams += self.federation.pair_streams(context1, pairs)
+        streams = [keys.own_stream(seeds[u].own, context2, u) for u in survivors]
+        streams += self.federation.pair_streams(self.context1, context2, pairs)
         signs = [1] * len(survivors) + [keys.pair_sign(u, v) for u, v in pairs]
         prg.add_masks(words, streams, signs)
 
     def _answer(self, u: int, survivors: list[int]) -> UnmaskAnswer:
         gone = sorted(self.federation.seeds.keys() - set(survivors))
         return UnmaskAnswer(
-            self.context1,
+            self.context2,
             b"".join(self.shares[v][u][1] for v in survivors),
             b"".join(self.shares[v][u][0] for v in gone),
         )
@@ -323,12 +324,12 @@ def _with_canary(values: NDArray[np.unsignedinteger], parameters: MaskingParamet
 
 
 def _uploads(
-    context1: bytes, parameters: MaskingParameters, words: Vector, links: Sequence[bytes]
+    context2: bytes, parameters: MaskingParameters, words: Vector, links: Sequence[bytes]
 ) -> list[bytes]:
     """The masked words, 32 bits each, as the messages that carry them; links in the last."""
     pieces, joined = parameters.pieces, b"".join(links)
     return [
-        encode(Upload(context1, i, words[at].tobytes(), joined if at is pieces[-1] else b""))
+        encode(Upload(context2, i, words[at].tobytes(), joined if at is pieces[-1] else b""))
         for i, at in enumerate(pieces)
     ]
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from fl.identity_files import write_new
 from protocols.base import Envelope
 from protocols.journal import CLOSED, Claim, Stored, already_claimed
-from secagg.errors import LocalError
+from secagg.errors import LocalError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES, derive, digest
 
 APPLICATION = 0x5E_CA_66_01
@@ -89,6 +89,7 @@ class SqliteJournal:
         self._party = party
         self._key = key or bytes(DIGEST_BYTES)
         self._first = derive(self._key, "journal", party, roster)
+        self._stale = False
         if not path.exists():
             write_new(path, _empty(party, roster, self._first), 0o600)
         _check_header(path)
@@ -114,8 +115,7 @@ class SqliteJournal:
                 raise already_claimed(claim)
             content = self._store(claim.session, stored)
             self._append(claim.session, claim.stage, claim.digest, content)
-        if stored.last:
-            self._forget()
+            self._stale |= stored.last
 
     def close(self, session: bytes, party: int, last: Stored) -> None:
         """See `protocols.journal.Journal`."""
@@ -123,7 +123,7 @@ class SqliteJournal:
         with self._transaction():
             if not self._claimed(session, CLOSED):
                 self._append(session, CLOSED, b"", self._store(session, last))
-        self._forget()
+            self._stale = True
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `protocols.journal.Journal`. LocalError where it is not what was stored."""
@@ -154,7 +154,7 @@ class SqliteJournal:
         with self._transaction():
             for (other,) in self._run(others, (session, SPENT, CLOSED)).fetchall():
                 self._append(other, CLOSED, b"", self._put(other, {}))
-        self._forget()
+                self._stale = True
 
     def spend(self, what: bytes, session: bytes) -> None:
         """Record that this party's update of a model (its digest) may be known in a sum of this
@@ -278,27 +278,43 @@ class SqliteJournal:
         )
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is recorded within the block is one transaction: all of it or nothing, on disk
+        when the block ends. An abort is an outcome like any other: it is recorded, and raised.
+        """
+        abort = None
+        with self._transaction():
+            try:
+                yield
+            except ProtocolAborted as aborted:
+                abort = aborted
+        if abort:
+            raise abort
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        """One transaction, or a part of the one that is open. Raises LocalError."""
+        if self._db.in_transaction:
+            yield
+            return
         try:
             self._run("BEGIN IMMEDIATE")
             yield
             self._run("COMMIT")
+            if self._stale:
+                self._fold()
         except sqlite3.Error as error:
             raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _forget(self) -> None:
-        """Fold the log, which still has what was replaced. Or LocalError."""
-        try:
-            self._fold()
-        except sqlite3.Error as error:
-            raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
-
     def _fold(self) -> None:
-        """Move the log into the file, where overwriting is overwriting."""
+        """Move the log, which still has what was replaced, into the file, where overwriting is
+        overwriting.
+        """
         self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._stale = False
 
 
 def _content(items: Iterable[_Item]) -> bytes:

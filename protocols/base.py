@@ -357,11 +357,14 @@ class Machine:
         if isinstance(event, Received):
             body = self._open(event)
             return self.table[type(self.state), type(body)](self, self.state, body, event.sender)
-        rule = self.table.get((type(self.state), type(event)))
-        if rule is None:
-            name = type(event).__name__
-            raise LocalError(f"{name} is not allowed at stage {self.state.stage}")
-        return rule(self, self.state, event)
+        if type(event) not in self.accepts:
+            raise LocalError(self._not_now(event))
+        return self.table[type(self.state), type(event)](self, self.state, event)
+
+    def _not_now(self, event: Local) -> str:
+        local = sorted(each.__name__ for each in self.accepts if issubclass(each, Local))
+        instead = f"; what is: {' or '.join(local)}" if local else ""
+        return f"{type(event).__name__} is not allowed at stage {self.state.stage}{instead}"
 
     def _open(self, event: Received) -> Message:
         """Decode a peer's bytes; every refusal names the peer, the stage and the expectation."""

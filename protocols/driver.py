@@ -138,7 +138,7 @@ class Simulation:
         self.journal: Journal = self._options.journal or MemoryJournal()
         self.sealer = self.sealer or HpkeSealer()
         self.server = Party(self._new_server(), self.journal)
-        self.server.handle(Begin(self.application))
+        self._begin(self.server, self.application)
         parameters = self.session.parameters
         helpers = range(parameters.clients + 1, parameters.clients + parameters.helpers + 1)
         self.parties = {me: self._new_party(me) for me in (*self.inputs, *helpers)}
@@ -199,6 +199,7 @@ class Simulation:
         try:
             with self._timed(SERVER, stage):
                 self._requests = list(self.server.handle(RoundClosed()))
+                self._begin(self.server, self.application)
         except ProtocolAborted as abort:
             self.abort = abort
             self._requests = []
@@ -272,16 +273,16 @@ class Simulation:
 
     def _start(self, me: int) -> list[Envelope]:
         party = self.parties[me]
-        sent = list(party.handle(Join()))
-        if Begin in party.machine.accepts:
-            sent += party.handle(Begin(self.application))
+        joins = Join in party.machine.accepts  # not where it was restarted, and knows its model
+        sent = list(party.handle(Join())) if joins else []
         return sent + self._contribute(me)
 
     def _contribute(self, me: int) -> list[Envelope]:
         party = self.parties[me]
-        if Contribute not in party.machine.accepts:
-            return []
-        return list(party.handle(Contribute(self.inputs[me])))
+        sent = list(self._begin(party, self.application))
+        if Contribute in party.machine.accepts:
+            sent += party.handle(Contribute(self.inputs[me]))
+        return sent
 
     def _deliver_to_server(self, envelopes: Iterable[Envelope]) -> None:
         for envelope in envelopes:
@@ -294,9 +295,13 @@ class Simulation:
         """The machine is lost; a new one takes up what the journal kept."""
         self.parties[me] = self._new_party(me)
         resent = self.parties[me].resume()
-        if Begin in self.parties[me].machine.accepts:
-            self.parties[me].handle(Begin(self.application))
+        self._begin(self.parties[me], self.application)
         return resent
+
+    @staticmethod
+    def _begin(party: Party, application: bytes) -> Sequence[Envelope]:
+        """Say what is trained, where that is what comes next."""
+        return party.handle(Begin(application)) if Begin in party.machine.accepts else ()
 
     def _new_party(self, me: int) -> Party:
         assert self.sealer is not None  # noqa: S101 - set in __post_init__

@@ -1,9 +1,10 @@
-"""What a session is bound to: the two contexts, the roster and the application.
+"""What a session is bound to: the three contexts, the roster and the application.
 
-`context0` fixes who speaks which protocol with which parameters; adverts are made under it,
-before anybody needs to have seen the model. `context1` adds what is trained and who takes
-part, and everything after the adverts is made under it. Two parties whose views differ in
-anything have different contexts, and then nothing they sealed for each other opens.
+`context0` fixes who speaks which protocol with which parameters; adverts are made under it.
+`context1` adds who takes part, and what is sealed is sealed under it: where two parties' views
+differ, nothing they sealed for each other opens. `context2` adds what is trained; masks,
+uploads and all that follows them are made under it. So keys can be exchanged before anybody
+has seen the model, and masks made for different models do not cancel.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,14 @@ def session_context(protocol: str, parameters: bytes, session_id: bytes, roster:
     return digest("context0", protocol, parameters, session_id, roster)
 
 
-def bound_context(context0: bytes, application: bytes, graph_seed: bytes, adverts: bytes) -> bytes:
-    """`context1`: `context0`, application digest, graph seed, Merkle root of U1's adverts."""
-    return digest("context1", context0, application, graph_seed, adverts)
+def cohort_context(context0: bytes, graph_seed: bytes, adverts: bytes) -> bytes:
+    """`context1`: `context0`, graph seed, Merkle root of U1's adverts."""
+    return digest("context1", context0, graph_seed, adverts)
+
+
+def bound_context(context1: bytes, application: bytes) -> bytes:
+    """`context2`: `context1`, application digest."""
+    return digest("context2", context1, application)
 
 
 def application_digest(

@@ -307,8 +307,8 @@ def test_a_journal_that_forgets_turns_the_replay() -> None:
 def test_an_unbound_context_turns_the_inconsistency(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def forgets(context0, _application, graph_seed, adverts):
-        return bound_context(context0, bytes(32), graph_seed, adverts)
+    def forgets(context1, _application):
+        return bound_context(context1, bytes(32))
 
     target = KNOWN[name]
     assert verdict(inconsistency.ATTACK, "one dead layer", target) == Verdict.PROTECTS

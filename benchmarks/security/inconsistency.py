@@ -37,18 +37,15 @@ FIRST = HIDDEN * 65
 class TwoModels(Simulation):
     """A server that shows the victim one model and everybody else another."""
 
-    def _start(self, me: int) -> list[Envelope]:
-        shown, self.application = self.application, application_of(me)
-        try:
-            return super()._start(me)
-        finally:
-            self.application = shown
-
     def _advance(self, me: int, request: Sequence[Envelope]) -> list[Envelope]:
-        machine = self.parties[me].machine
-        shown = application_of(me)
-        rewritten = [_rewritten(each, machine, application=shown) for each in request]
-        return super()._advance(me, rewritten)
+        machine, ours = self.parties[me].machine, self.application
+        self.application = application_of(me)
+        try:
+            shown = self.application
+            rewritten = [_rewritten(each, machine, application=shown) for each in request]
+            return super()._advance(me, rewritten)
+        finally:
+            self.application = ours
 
     def _deliver_to_server(self, envelopes: Iterable[Envelope]) -> None:
         machine = self.server.machine

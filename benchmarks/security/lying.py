@@ -86,7 +86,9 @@ class Lie:
         state: Any = self.simulation.server.machine.state
         self.relayed = self.target.family == "lattice"
         self.outer: bytes = state.expected_context or b""
-        self.context: bytes = state.inner.expected_context if self.relayed else self.outer
+        masking = state.inner if self.relayed else state
+        self.context: bytes = masking.expected_context or b""
+        self.context1: bytes = masking.context  # where masking is what is lied to
         self.keyed: Any = getattr(self.parameters, "inner", self.parameters)
 
     def tell(self, u: int, message: Message, kind: type[Any]) -> Any:
@@ -212,7 +214,7 @@ def _unmasked(lie: Lie, upload: Upload, own: bytes, mask: bytes) -> Words:
     parameters = lie.keyed
     words = unpack(upload.packed, parameters.modulus_bits, parameters.masked_length).copy()
     others = [v for v in lie.everyone if v != VICTIM]
-    secrets = keys.edges(mask, lie.context, VICTIM, others)
+    secrets = keys.edges(mask, lie.context1, VICTIM, others)
     pairs = keys.pair_streams(secrets, lie.context, [(VICTIM, v) for v in others])
     streams = [keys.own_stream(own, lie.context, VICTIM), *pairs]
     prg.add_masks(words, streams, [-1] * len(streams))

@@ -102,6 +102,7 @@ class Replayer:
             self.count.tried += 1
             new = self._told(party, Join()) + self._told(party, Begin(APPLICATION))
             new += self._told(party, Received(SERVER, told)) if told is not None else []
+            new += self._told(party, Begin(APPLICATION))
             new += self._told(party, Contribute(self.other))
             beyond = [e for e in new if e.stage in sent and e.data not in sent[e.stage]]
             self.count.accepted += bool(beyond)

@@ -146,16 +146,15 @@ class _Client:
         again = self._journal.latest(start.session_id, self._config.me) is not None
         if self._journal.is_spent(self._model_digest, start.session_id):
             raise LocalError("our update of this model is spent; wait for another model")
-        self._journal.close_others(start.session_id)
         self._party = Party(machine, self._journal)
         self._start = start
+        with self._journal.together():
+            self._journal.close_others(start.session_id)
+            sent = () if again else self._party.handle(Join())
+        self._send(sent)
         if again:
             self._resume(self._party)
-        else:
-            self._send(self._party.handle(Join()))
         self._application = round_digest(self._model, start.model, start.config)
-        if Begin in self._party.machine.accepts:
-            self._send(self._party.handle(Begin(self._application)))
         self._contribute_if_asked()
         if again:
             send(self._server, Resumed(self._party.machine.state.stage))
@@ -168,15 +167,19 @@ class _Client:
     def _deliver(self, frame: Deliver) -> None:
         if self._party is None or self._start is None:
             return  # a message of a round that we do not take part in
-        if self._party.machine.state.stage == "unmask":
-            # before the answer: from here on our update may be known in a sum, and the same
-            # update in another sum would be known by the difference
-            self._journal.spend(self._model_digest, self._start.session_id)
-        self._send(self._party.handle(Received(SERVER, frame.data)))
+        with self._journal.together():
+            if self._party.machine.state.stage == "unmask":
+                # with the answer: from here on our update may be known in a sum, and the same
+                # update in another sum would be known by the difference
+                self._journal.spend(self._model_digest, self._start.session_id)
+            sent = self._party.handle(Received(SERVER, frame.data))
+        self._send(sent)
         self._contribute_if_asked()
 
     def _contribute_if_asked(self) -> None:
         assert self._party is not None and self._start is not None  # noqa: S101,PT018
+        if Begin in self._party.machine.accepts:
+            self._send(self._party.handle(Begin(self._application)))
         if Contribute not in self._party.machine.accepts:
             return
         if self._journal.is_spent(self._application, self._start.session_id):
@@ -187,8 +190,10 @@ class _Client:
         weight = len(self._silo.y)
         values, clipped = encode_update(update, weight, config.encoding, SystemSource())
         self._show_observer(update, values, clipped)
-        self._journal.spend(self._application, self._start.session_id)
-        self._send(self._party.handle(Contribute(values)))
+        with self._journal.together():
+            self._journal.spend(self._application, self._start.session_id)
+            sent = self._party.handle(Contribute(values))
+        self._send(sent)
 
     def _trained(self, start: NDArray[np.float32], config: RoundConfig) -> NDArray[np.float32]:
         load_vector(self._model, start)

@@ -252,7 +252,7 @@ class Federation:
                     yield from self._lost(server, kill.client, stage, killed=True)
             yield from self._collect(number, server, stage, tally)
             try:
-                server.requests = server.party.handle(RoundClosed())
+                server.close()
             except ProtocolAborted as abort:
                 reason = str(abort)
                 break
@@ -383,9 +383,9 @@ class Federation:
         source = SystemSource()
         session = self.settings.session(source.seed(), self._vector.size, self._members)
         machine = self.settings.machines.server(session, source)
-        party = Party(machine, self._journal)
-        party.handle(Begin(round_digest(self.model, model, config)))
-        return _Server(Start(session.session_id, config, model), party)
+        application = round_digest(self.model, model, config)
+        start = Start(session.session_id, config, model)
+        return _Server(start, Party(machine, self._journal), application)
 
 
 @dataclass
@@ -397,8 +397,21 @@ class _Server:
 
     start: Start
     party: Party
+    application: bytes
     requests: tuple[Envelope, ...] = ()
     revived: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._begin()
+
+    def close(self) -> None:
+        """End the stage. Raises ProtocolAborted."""
+        self.requests = self.party.handle(RoundClosed())
+        self._begin()
+
+    def _begin(self) -> None:
+        if Begin in self.machine.accepts:
+            self.party.handle(Begin(self.application))
 
     @property
     def machine(self) -> Machine:

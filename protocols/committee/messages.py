@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from protocols.base import Message
 from secagg.codec import Bytes32, Count, PartyId, Value
-from secagg.context import bound_context
+from secagg.context import bound_context, cohort_context
 from secagg.kdf import digest, label
 from secagg.merkle import root
 
@@ -78,9 +78,9 @@ class Answer(Message, frozen=True, tag="committee-answer"):
 
 
 def context_of(context0: bytes, application: bytes, keys: Iterable[DecryptorKey]) -> bytes:
-    """`context1`: session, application, and the keys that shares are sealed to."""
+    """`context2`: session, the keys that shares are sealed to, application."""
     leaves = [digest("decryptor", key.party, key.public) for key in keys]
-    return bound_context(context0, application, bytes(32), root(leaves))
+    return bound_context(cohort_context(context0, bytes(32), root(leaves)), application)
 
 
 def info(context1: bytes, client: int, decryptor: int) -> bytes:

@@ -1,6 +1,6 @@
 """Contexts, and what the sealing of uploads is bound to."""
 
-from secagg.context import bound_context
+from secagg.context import bound_context, cohort_context
 from secagg.kdf import derive, digest, label
 from secagg.seal import KeyPair, Suite
 
@@ -8,18 +8,14 @@ _NOTHING = digest("no cohort")
 
 
 def upload_context(context0: bytes, application: bytes, key: bytes, sealing_key: bytes) -> bytes:
-    """`context1` of clients and server: what is trained, and both keys."""
-    return bound_context(
-        context0,
-        application,
-        digest("he public key", key),
-        digest("he sealing key", sealing_key),
-    )
+    """`context2` of clients and server: both keys, and what is trained."""
+    both = digest("he public key", key), digest("he sealing key", sealing_key)
+    return bound_context(cohort_context(context0, *both), application)
 
 
 def opening_context(context0: bytes, key: bytes) -> bytes:
     """What server and key holder are bound to: the key; the key holder knows no model."""
-    return bound_context(context0, _NOTHING, digest("he public key", key), _NOTHING)
+    return cohort_context(context0, digest("he public key", key), _NOTHING)
 
 
 def sealing_keys(suite: Suite, seed: bytes, context0: bytes) -> KeyPair:
@@ -27,6 +23,6 @@ def sealing_keys(suite: Suite, seed: bytes, context0: bytes) -> KeyPair:
     return suite.key_pair(derive(seed, "he server", context0, length=suite.seed_bytes))
 
 
-def sealing_info(context1: bytes, client: int, index: int) -> bytes:
+def sealing_info(context2: bytes, client: int, index: int) -> bytes:
     """Everything that a sealed piece is bound to."""
-    return label("he upload", context1, client, index)
+    return label("he upload", context2, client, index)

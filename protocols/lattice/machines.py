@@ -285,8 +285,8 @@ class Server(Outer):
     def fix_survivors(self, state: Collecting, event: RoundClosed) -> Step[Opening | Finished]:
         """The inner protocol fixes U3, which is ours."""
         inner, sent = self._advance(state, event)
-        following = Opening(inner, state.context, state.total)
-        return Step(self._opened(following), _relayed(state.context, sent))
+        following = self._opened(Opening(inner, state.context, state.total), state.stage)
+        return Step(following, _relayed(state.context, sent))
 
     @receives(Opening, Relay)
     def take_answer(self, state: Opening, relay: Relay, sender: int) -> Step[Opening]:
@@ -298,13 +298,13 @@ class Server(Outer):
     def finish(self, state: Opening, event: RoundClosed) -> Step[Opening | Finished]:
         """The end of a stage of the inner protocol after its upload: of the last, the sum."""
         inner, sent = self._advance(state, event)
-        following = self._opened(replace(state, inner=inner))
+        following = self._opened(replace(state, inner=inner), state.stage)
         return Step(following, _relayed(state.context, sent))
 
     def _prepared(self, state: Preparing, event: Local) -> Step[Any]:
         inner, sent = self._advance(state, event)
         messages = _relayed(state.context, sent)
-        if inner.stage != UPLOAD:
+        if inner.stage != UPLOAD or Begin in self._inner.accepts:
             return Step(replace(state, inner=inner), messages)
         total = RingVector(32, rlwe.zero_sum(self._plan))
         return Step(Collecting(inner, self._bound_context(inner), total, {}), messages)
@@ -325,8 +325,8 @@ class Server(Outer):
             raise self.refuse(sender, "the upload of its short key is incomplete")
         return inner
 
-    def _opened(self, state: Opening) -> Opening | Finished:
-        """The sum, once the inner machine has that of the keys."""
+    def _opened(self, state: Opening, stage: str) -> Opening | Finished:
+        """The sum, once the inner machine has that of the keys, which it gets in `stage`."""
         self._inner.state = state.inner
         if not self._inner.finished:
             return state
@@ -337,7 +337,7 @@ class Server(Outer):
         try:
             values = rlwe.open_sum(self._plan, state.total.words, state.context, keys, count, bits)
         except DecodeError as error:
-            raise ProtocolAborted(str(error), stage=state.stage) from None
+            raise ProtocolAborted(str(error), stage=stage) from None
         vector = RingVector.of(bits, values)
         return Finished(vector, short.contributors, dict(short.dropped), short.bad_answers)
 

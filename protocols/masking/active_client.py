@@ -40,7 +40,7 @@ class ActiveClient(BaseClient):
 
     role = "active masking client"
     receivable = Cohort | Inbox | SurvivorSet | UnmaskProof
-    states = Idle | Advertised | Bound | Shared | Ready | Unconfirmed | Confirmed | Done | Aborted
+    states = Idle | Advertised | Shared | Ready | Bound | Unconfirmed | Confirmed | Done | Aborted
 
     def __init__(
         self, session: Session, me: int, source: RandomSource, sealer: Sealer, signer: Identity
@@ -53,8 +53,8 @@ class ActiveClient(BaseClient):
             raise LocalError(f"this identity is not that of member {me} in the roster")
         self._signer = signer
 
-    @on(Ready, Contribute)
-    def upload(self, state: Ready, event: Contribute) -> Step[Unconfirmed]:
+    @on(Bound, Contribute)
+    def upload(self, state: Bound, event: Contribute) -> Step[Unconfirmed]:
         """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
         pieces = self._masked_pieces(state, event.values)
         return Step(Unconfirmed(state.context, state.own_share, state.peers), pieces)

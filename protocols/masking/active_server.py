@@ -22,6 +22,7 @@ from protocols.masking.server_state import (
     Collecting,
     Confirming,
     Finished,
+    Prepared,
     Sharing,
     Unmasking,
 )
@@ -35,7 +36,9 @@ class ActiveServer(BaseServer):
 
     role = "active masking server"
     receivable = Advert | Shares | Upload | Confirmation | UnmaskAnswer
-    states = Advertising | Sharing | Collecting | Confirming | Unmasking | Finished | Aborted
+    states = (
+        Advertising | Sharing | Prepared | Collecting | Confirming | Unmasking | Finished | Aborted
+    )
 
     def __init__(self, session: Session, source: RandomSource) -> None:
         super().__init__(session, source)
@@ -48,16 +51,8 @@ class ActiveServer(BaseServer):
         """Fix U3 and ask its members to sign it."""
         near = self._survivors(state)
         survivors = bitmap_of(near, self.parameters.clients)
-        fixed = Confirming(
-            state.context,
-            state.graph_seed,
-            state.members,
-            state.dealt,
-            state.links,
-            state.total,
-            {},
-        )
-        return Step(fixed, ((u, SurvivorSet(state.context, survivors)) for u in near))
+        requests = ((u, SurvivorSet(state.bound, survivors)) for u in near)
+        return Step(Confirming(*state.carried, {}), requests)
 
     @receives(Confirming, Confirmation)
     def take_confirmation(
@@ -69,7 +64,7 @@ class ActiveServer(BaseServer):
         if sender in state.confirmations:
             raise self.refuse(sender, "confirmed twice")
         survivors = bitmap_of(state.links, self.parameters.clients)
-        what = keys.signed_survivors(state.context, survivors)
+        what = keys.signed_survivors(state.bound, survivors)
         try:
             self._members.member(sender).public.verify(confirmation.signature, what)
         except DecodeError as error:
@@ -83,19 +78,9 @@ class ActiveServer(BaseServer):
         need = self.parameters.floor
         self._require(state.confirmations, need, "confirmed the survivors")
         first = sorted(state.confirmations.items())[:need]
-        proof = UnmaskProof(state.context, tuple(Signed(v, raw) for v, raw in first))
+        proof = UnmaskProof(state.bound, tuple(Signed(v, raw) for v, raw in first))
         asked = frozenset(state.confirmations)
-        fixed = Unmasking(
-            state.context,
-            state.graph_seed,
-            state.members,
-            state.dealt,
-            state.links,
-            state.total,
-            asked,
-            {},
-        )
-        return Step(fixed, ((u, proof) for u in sorted(asked)))
+        return Step(Unmasking(*state.carried, asked, {}), ((u, proof) for u in sorted(asked)))
 
     def _check_advert(self, advert: Keys) -> None:
         what = keys.signed_advert(self._context0, advert)

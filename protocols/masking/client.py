@@ -44,7 +44,7 @@ from protocols.masking.messages import (
 )
 from protocols.masking.parameters import MaskingParameters
 from secagg import shamir
-from secagg.context import bound_context
+from secagg.context import bound_context, cohort_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted, ProtocolError
 from secagg.graph import neighbours_of
 from secagg.kdf import DIGEST_BYTES
@@ -72,22 +72,17 @@ class BaseClient(Machine):
     @on(Idle, Join)
     def advertise(self, state: Idle, _event: Join) -> Step[Advertised]:
         """Stage 0: send a fresh public key."""
-        pair = keys.channel_keys(self._suite, state.seeds.channel, self._context0, self.me)
+        pair = self._own_keys(state.seeds)
         own = self._signed(Keys(self.me, state.seeds.nonce, pair.public.raw, b""))
         advert = Advert(self._context0, own.nonce, own.channel_key, own.signature)
-        return Step(Advertised(state.seeds, own), ((SERVER, advert),))
+        return Step(Advertised(self._context0, state.seeds, own), ((SERVER, advert),))
 
-    @on(Advertised, Begin)
-    def bind(self, state: Advertised, event: Begin) -> Step[Bound]:
-        """Fix what is trained, by this client's own hash of what it received."""
-        return Step(Bound(self._context0, state.seeds, state.advert, event.application))
-
-    @receives(Bound, Cohort)
-    def share(self, state: Bound, cohort: Cohort, sender: int) -> Step[Shared]:
+    @receives(Advertised, Cohort)
+    def share(self, state: Advertised, cohort: Cohort, sender: int) -> Step[Shared]:
         """Stage 1: deal both seeds to the neighbours, with the secret of each edge."""
         self._check_server(sender)
         self._check_cohort(state, cohort)
-        context1 = bound_context(self._context0, state.application, cohort.graph_seed, cohort.root)
+        context1 = cohort_context(self._context0, cohort.graph_seed, cohort.root)
         neighbours = tuple(n.party for n in cohort.neighbours)
         dealt = self._deal(state.seeds, context1, (self.me, *neighbours))
         own_share, shares = dealt[0][1], dealt[1:]
@@ -116,7 +111,7 @@ class BaseClient(Machine):
             raise self._fault("deliveries that are not from distinct neighbours, in order")
         self._require(len(senders) + 1, self.parameters.threshold, "neighbours shared their keys")
         agreed = dict(zip(state.neighbours, state.agreed, strict=True))
-        own = keys.channel_keys(self._suite, state.seeds.channel, self._context0, self.me)
+        own = self._own_keys(state.seeds)
         opened = [self._opened(state.context, d, agreed[d.sender], own) for d in inbox.delivered]
         peers = tuple(
             Peer(party, mask_share, self_share)
@@ -127,7 +122,14 @@ class BaseClient(Machine):
         own_seed = state.seeds.own
         return Step(Ready(state.context, own_seed, state.own_share, peers, pair_secrets, links))
 
-    def _masked_pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
+    @on(Ready, Begin)
+    def bind(self, state: Ready, event: Begin) -> Step[Bound]:
+        """Fix what is trained, by this client's own hash of what it received."""
+        context2 = bound_context(state.context, event.application)
+        secrets = (state.own_seed, state.own_share, state.peers, state.pair_secrets)
+        return Step(Bound(context2, *secrets, state.links))
+
+    def _masked_pieces(self, state: Bound, values: Vector) -> Iterator[tuple[int, Upload]]:
         """Stage 2, one piece at a time, so that never two copies of the upload are needed."""
         check_vector(values, self.parameters.length)
         peers = [peer.party for peer in state.peers]
@@ -145,7 +147,7 @@ class BaseClient(Machine):
 
     def _answer(
         self,
-        context1: bytes,
+        context2: bytes,
         own_share: bytes,
         peers: Sequence[Peer],
         survivors: frozenset[int],
@@ -154,7 +156,10 @@ class BaseClient(Machine):
         of = {peer.party: peer.self_share for peer in peers if peer.party in survivors}
         of[self.me] = own_share
         gone = [peer.mask_share for peer in peers if peer.party not in survivors]
-        return UnmaskAnswer(context1, b"".join(of[v] for v in sorted(of)), b"".join(gone))
+        return UnmaskAnswer(context2, b"".join(of[v] for v in sorted(of)), b"".join(gone))
+
+    def _own_keys(self, seeds: Seeds) -> KeyPair:
+        return keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)
 
     def _deal(
         self, seeds: Seeds, context1: bytes, points: tuple[int, ...]
@@ -172,12 +177,12 @@ class BaseClient(Machine):
         shares: Sequence[tuple[bytes, bytes]],
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What was agreed on with each neighbour, and what is sealed for it."""
-        own = keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)
+        own = self._own_keys(seeds) if self._agrees else None
         edges = keys.edges(seeds.mask, context1, self.me, [n.party for n in neighbours])
         agreed, sealed = [], []
         for to, edge, (mask_share, self_share) in zip(neighbours, edges, shares, strict=True):
             key = self._neighbours_key(to)
-            agreed.append(own.agree(key) if self._agrees else b"")
+            agreed.append(own.agree(key) if own else b"")
             info = keys.shares_info(context1, self.me, to.party)
             plaintext = edge + mask_share + self_share
             sealed.append(seal_between(agreed[-1], key, plaintext, info, self._sealer))
@@ -210,13 +215,8 @@ class BaseClient(Machine):
         if sender != SERVER:
             raise self.refuse(sender, "only the server sends this")
 
-    def _check_cohort(self, state: Bound, cohort: Cohort) -> None:
+    def _check_cohort(self, state: Advertised, cohort: Cohort) -> None:
         """U1 as this client sees it: its size, its members, and our own place in it."""
-        if cohort.application != state.application:
-            raise self._fault(
-                "the model or the round configuration differs from ours",
-                expected="the application digest that this client computed",
-            )
         self._check_membership(cohort)
         leaf = keys.leaf(state.advert)
         if not verify(cohort.root, leaf, cohort.index, cohort.size, cohort.path):
@@ -279,10 +279,10 @@ class Client(BaseClient):
 
     role = "masking client"
     receivable = Cohort | Inbox | UnmaskRequest
-    states = Idle | Advertised | Bound | Shared | Ready | Uploaded | Done | Aborted
+    states = Idle | Advertised | Shared | Ready | Bound | Uploaded | Done | Aborted
 
-    @on(Ready, Contribute)
-    def upload(self, state: Ready, event: Contribute) -> Step[Uploaded]:
+    @on(Bound, Contribute)
+    def upload(self, state: Bound, event: Contribute) -> Step[Uploaded]:
         """Stage 2: add the canary, the self mask and the pairwise masks, and pack."""
         pieces = self._masked_pieces(state, event.values)
         return Step(Uploaded(state.context, state.own_share, state.peers), pieces)

@@ -20,21 +20,12 @@ class Idle(State, frozen=True, tag="idle"):
 
 
 class Advertised(State, frozen=True, tag="advertised"):
-    """Its key is out; it has not said yet what it trains."""
-
-    stage: ClassVar[str] = "share"
-    seeds: Seeds
-    advert: Keys
-
-
-class Bound(State, frozen=True, tag="bound"):
-    """It knows what is trained, and waits for the cohort."""
+    """Its key is out; it waits for the cohort."""
 
     stage: ClassVar[str] = "share"
     context: Bytes32
     seeds: Seeds
     advert: Keys
-    application: Bytes32
 
     @property
     def expected_context(self) -> bytes:
@@ -43,13 +34,13 @@ class Bound(State, frozen=True, tag="bound"):
 
 
 class Joined(State, frozen=True):
-    """Base of the states after stage 0, when everything is bound to `context1`."""
+    """Base of the states after stage 0: bound to `context1`, and from `Bound` on to `context2`."""
 
     context: Bytes32
 
     @property
     def expected_context(self) -> bytes:
-        """`context1`."""
+        """The same."""
         return self.context
 
 
@@ -74,9 +65,9 @@ class Peer(Value, frozen=True):
     self_share: Share
 
 
-class Ready(Joined, frozen=True, tag="ready"):
-    """It can mask a vector: `pair_secrets`, from which the masks come, stand in the order of
-    `peers`; `links` is what it will publish of them.
+class Keyed(Joined, frozen=True):
+    """Base of the states in which it has what masks are made from: `pair_secrets` stand in the
+    order of `peers`; `links` is what it will publish of them.
     """
 
     stage: ClassVar[str] = "upload"
@@ -85,6 +76,14 @@ class Ready(Joined, frozen=True, tag="ready"):
     peers: tuple[Peer, ...]
     pair_secrets: tuple[Bytes32, ...]
     links: bytes
+
+
+class Ready(Keyed, frozen=True, tag="ready"):
+    """It has all keys, and has not said yet what it trains."""
+
+
+class Bound(Keyed, frozen=True, tag="bound"):
+    """It knows what is trained, and can mask one vector."""
 
 
 class Uploaded(Joined, frozen=True, tag="uploaded"):

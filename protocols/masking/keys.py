@@ -59,18 +59,18 @@ def shares_info(context1: bytes, sender: int, to: int) -> bytes:
 
 
 def pair_streams(
-    secrets: Sequence[bytes], context1: bytes, pairs: Iterable[tuple[int, int]]
+    secrets: Sequence[bytes], context2: bytes, pairs: Iterable[tuple[int, int]]
 ) -> list[StreamKey]:
     """The masks that pairs share, from e_uv of the lower number u and for (lower, higher)."""
     parts = [(low, high, VECTOR) for low, high in pairs]
     length = KEY_BYTES + IV_BYTES
-    derived = derive_many(secrets, "pair mask", parts, common=(context1,), length=length)
+    derived = derive_many(secrets, "pair mask", parts, common=(context2,), length=length)
     return [_stream_key(raw) for raw in derived]
 
 
-def own_stream(seed: bytes, context1: bytes, party: int) -> StreamKey:
+def own_stream(seed: bytes, context2: bytes, party: int) -> StreamKey:
     """The self mask of `party`."""
-    return _stream(seed, "self mask", context1, party)
+    return _stream(seed, "self mask", context2, party)
 
 
 def coins_stream(seed: bytes, context1: bytes) -> StreamKey:
@@ -106,9 +106,9 @@ def signed_advert(context0: bytes, keys: Keys) -> bytes:
     return label("signed advert", context0, keys.party, keys.nonce, keys.channel_key)
 
 
-def signed_survivors(context1: bytes, survivors: bytes) -> bytes:
+def signed_survivors(context2: bytes, survivors: bytes) -> bytes:
     """What a member of U3 signs of U3."""
-    return label("signed survivors", context1, survivors)
+    return label("signed survivors", context2, survivors)
 
 
 def _stream(seed: bytes, kind: str, *parts: bytes | int) -> StreamKey:

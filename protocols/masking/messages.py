@@ -39,11 +39,10 @@ class Advert(Message, frozen=True, tag="advert"):
 class Cohort(Message, frozen=True, tag="cohort"):
     """Stage 0, server to client: U1 and the graph, as far as this client needs them.
 
-    application: a hint that names a mismatch; the sealed context decides. index and path:
-    where the client's own advert stands in the tree with `size` leaves under `root`.
+    index and path: where the client's own advert stands in the tree with `size` leaves under
+    `root`.
     """
 
-    application: Bytes32
     size: Count
     graph_seed: Bytes32
     root: Bytes32

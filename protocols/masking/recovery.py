@@ -40,7 +40,7 @@ class Recovery:
     def __init__(self, parameters: MaskingParameters, graph: Adjacency, state: Unmasking) -> None:
         self._parameters = parameters
         self._graph = graph
-        self._context1 = state.context
+        self._context1, self._context2 = state.context, state.bound
         self._state = state
         self._returned = _by_dealer(graph, state)
         self._bad: list[BadAnswer] = []
@@ -59,7 +59,7 @@ class Recovery:
         signs = [-1] * len(streams)
         pairs, secrets = self._open_pairs()
         ordered = [(min(pair), max(pair)) for pair in pairs]
-        streams += keys.pair_streams(secrets, self._context1, ordered)
+        streams += keys.pair_streams(secrets, self._context2, ordered)
         signs += [-keys.pair_sign(*pair) for pair in pairs]
         self._state.total.add_masks(streams, signs)
         total = self._state.total.values()
@@ -69,7 +69,7 @@ class Recovery:
     def _self_masks(self) -> list[StreamKey]:
         """The self mask of every survivor, by reconstructing b_u."""
         seeds = self._reconstruct("self", sorted(self._state.links))
-        return [keys.own_stream(seed, self._context1, u) for u, seed in seeds.items()]
+        return [keys.own_stream(seed, self._context2, u) for u, seed in seeds.items()]
 
     def _open_pairs(self) -> tuple[list[Pair], list[bytes]]:
         """Every pair of a survivor and a dropped neighbour, and e of its lower number: derived

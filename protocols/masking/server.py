@@ -45,12 +45,13 @@ from protocols.masking.server_state import (
     Dealt,
     Finished,
     Fixed,
+    Prepared,
     Sharing,
-    Summed,
+    Summing,
     Unmasking,
 )
-from secagg.context import bound_context
-from secagg.errors import DecodeError, LocalError, ProtocolAborted
+from secagg.context import bound_context, cohort_context
+from secagg.errors import DecodeError, ProtocolAborted
 from secagg.graph import neighbours
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
@@ -66,7 +67,7 @@ class BaseServer(Machine):
 
     def __init__(self, session: Session, source: RandomSource) -> None:
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
-        super().__init__(session, SERVER, Advertising(session.context, source.seed(), b"", {}, {}))
+        super().__init__(session, SERVER, Advertising(session.context, source.seed(), {}, {}))
         self.parameters = session.parameters
         self._context0 = session.context
         self._suite = suite(session.parameters.suite)
@@ -83,18 +84,22 @@ class BaseServer(Machine):
     @property
     def waits_for(self) -> frozenset[int]:
         """The clients that may still answer in this stage."""
+        everyone: Collection[int] = ()
+        heard: Collection[int] = ()
         match self.state:
-            case Advertising(adverts=adverts):
-                return frozenset(range(1, self.parameters.clients + 1)) - adverts.keys()
-            case Sharing(members=members, posted=posted):
-                return members - posted.keys()
-            case Collecting(dealt=dealt, links=links):
-                return frozenset(dealt.keys() - links.keys())
-            case Confirming(links=links, confirmations=confirmations):
-                return frozenset(links.keys() - confirmations.keys())
-            case Unmasking(asked=asked, answers=answers):
-                return asked - answers.keys()
-        return frozenset()
+            case Advertising(adverts=heard):
+                everyone = range(1, self.parameters.clients + 1)
+            case Sharing(members=everyone, posted=heard):
+                pass
+            case Prepared(dealt=everyone):
+                pass
+            case Collecting(dealt=everyone, links=heard):
+                pass
+            case Confirming(links=everyone, confirmations=heard):
+                pass
+            case Unmasking(asked=everyone, answers=heard):
+                pass
+        return frozenset(everyone) - frozenset(heard)
 
     @property
     def unfinished(self) -> frozenset[int]:
@@ -106,20 +111,13 @@ class BaseServer(Machine):
         """A stored sum must be one of ours: of the length that its stage has, in our ring."""
         bits = self.parameters.modulus_bits
         match state:
-            case Collecting(total=total) | Summed(total=total):
+            case Summing(total=total):
                 return total.fits(bits, self.parameters.masked_length)
             case Finished(total=total):
                 return total.fits(bits, self.parameters.length)
         return True
 
     # Stage 0: advertise
-
-    @on(Advertising, Begin)
-    def bind(self, state: Advertising, event: Begin) -> Step[Advertising]:
-        """Fix what is trained; needed before U1 is."""
-        if state.application:
-            raise LocalError("Begin is said once")
-        return Step(replace(state, application=event.application))
 
     @receives(Advertising, Advert)
     def admit(self, state: Advertising, advert: Advert, sender: int) -> Step[Advertising]:
@@ -143,13 +141,11 @@ class BaseServer(Machine):
     @on(Advertising, RoundClosed)
     def fix_cohort(self, state: Advertising, _event: RoundClosed) -> Step[Sharing]:
         """Fix U1 and tell each member its neighbours."""
-        if not state.application:
-            raise LocalError("say Begin, with the application digest, before closing the stage")
         adverts = dict(sorted(state.adverts.items()))
         self._require(adverts, self.parameters.floor, "advertised")
         leaves = [keys.leaf(own) for own in adverts.values()]
         top = root(leaves)
-        context1 = bound_context(self._context0, state.application, state.graph_seed, top)
+        context1 = cohort_context(self._context0, state.graph_seed, top)
         fixed = Sharing(context1, state.graph_seed, frozenset(adverts), {})
         graph = self._graph(fixed)
         paths = proofs(leaves, range(len(leaves)))
@@ -158,7 +154,6 @@ class BaseServer(Machine):
                 party,
                 Cohort(
                     self._context0,
-                    state.application,
                     len(adverts),
                     state.graph_seed,
                     top,
@@ -189,7 +184,7 @@ class BaseServer(Machine):
         return Step(replace(state, posted={**state.posted, sender: shares}))
 
     @on(Sharing, RoundClosed)
-    def fix_sharers(self, state: Sharing, _event: RoundClosed) -> Step[Collecting]:
+    def fix_sharers(self, state: Sharing, _event: RoundClosed) -> Step[Prepared]:
         """Fix U2 and deliver the shares."""
         graph = self._graph(state)
         sharers = self._with_enough_holders(state.posted, graph)
@@ -201,11 +196,17 @@ class BaseServer(Machine):
             for party in sorted(sharers)
         )
         dealt = {u: Dealt.by(state.posted[u]) for u in sorted(sharers)}
-        total = RingVector.zeros(self.parameters.modulus_bits, self.parameters.masked_length)
-        fixed = Collecting(state.context, state.graph_seed, state.members, dealt, {}, {}, total)
-        return Step(fixed, inboxes)
+        return Step(Prepared(state.context, state.graph_seed, state.members, dealt), inboxes)
 
     # Stage 2: masked input
+
+    @on(Prepared, Begin)
+    def bind(self, state: Prepared, event: Begin) -> Step[Collecting]:
+        """Fix what is trained; needed before the first upload."""
+        context2 = bound_context(state.context, event.application)
+        total = RingVector.zeros(self.parameters.modulus_bits, self.parameters.masked_length)
+        cohort = (state.context, state.graph_seed, state.members)
+        return Step(Collecting(*cohort, context2, state.dealt, {}, total, {}))
 
     @receives(Collecting, Upload)
     def add(self, state: Collecting, upload: Upload, sender: int) -> Step[Collecting]:
@@ -344,27 +345,15 @@ class Server(BaseServer):
 
     role = "masking server"
     receivable = Advert | Shares | Upload | UnmaskAnswer
-    states = Advertising | Sharing | Collecting | Unmasking | Finished | Aborted
+    states = Advertising | Sharing | Prepared | Collecting | Unmasking | Finished | Aborted
 
     @on(Collecting, RoundClosed)
     def fix_survivors(self, state: Collecting, _event: RoundClosed) -> Step[Unmasking]:
         """Fix U3 and ask its members for shares."""
         near = self._survivors(state)
-        requests = (
-            (u, UnmaskRequest(state.context, there, len(near))) for u, there in near.items()
-        )
+        requests = ((u, UnmaskRequest(state.bound, there, len(near))) for u, there in near.items())
         asked = frozenset(near)
-        fixed = Unmasking(
-            state.context,
-            state.graph_seed,
-            state.members,
-            state.dealt,
-            state.links,
-            state.total,
-            asked,
-            {},
-        )
-        return Step(fixed, requests)
+        return Step(Unmasking(*state.carried, asked, {}), requests)
 
 
 def higher_neighbours(

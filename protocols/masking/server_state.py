@@ -37,7 +37,6 @@ class Advertising(State, frozen=True, tag="advertising"):
     stage: ClassVar[str] = "advertise"
     context: Bytes32
     graph_seed: Bytes32
-    application: bytes
     adverts: dict[int, Keys]
     owners: dict[bytes, int]
 
@@ -48,16 +47,11 @@ class Advertising(State, frozen=True, tag="advertising"):
 
 
 class Fixed(State, frozen=True):
-    """Base of the states after U1 is fixed."""
+    """Base of the states after U1 is fixed. `context` is `context1`."""
 
     context: Bytes32
     graph_seed: Bytes32
     members: frozenset[int]
-
-    @property
-    def expected_context(self) -> bytes:
-        """`context1`."""
-        return self.context
 
 
 class Sharing(Fixed, frozen=True, tag="sharing"):
@@ -66,27 +60,59 @@ class Sharing(Fixed, frozen=True, tag="sharing"):
     stage: ClassVar[str] = "share"
     posted: dict[int, Shares]
 
+    @property
+    def expected_context(self) -> bytes:
+        """`context1`."""
+        return self.context
 
-class Collecting(Fixed, frozen=True, tag="collecting"):
-    """Collecting U3: one running sum, whatever the number of clients.
 
-    `pieces` keeps what came of uploads that are not complete: none of it may be in the sum.
-    `links` has those of each upload that is.
-    """
+class Prepared(Fixed, frozen=True, tag="prepared"):
+    """U2 is fixed and has its keys; what is trained has not been said yet."""
 
     stage: ClassVar[str] = "upload"
     dealt: dict[int, Dealt]
-    links: dict[int, bytes]
-    pieces: dict[int, tuple[bytes, ...]]
-    total: RingVector
 
 
-class Summed(Fixed, frozen=True):
-    """Base of the states after U3, the clients that have `links`, is fixed."""
+class Summing(Fixed, frozen=True):
+    """Base of the states that have a sum, masked under `bound`, which is `context2`.
 
+    `links` has those of each client that is in it.
+    """
+
+    bound: Bytes32
     dealt: dict[int, Dealt]
     links: dict[int, bytes]
     total: RingVector
+
+    @property
+    def expected_context(self) -> bytes:
+        """`context2`."""
+        return self.bound
+
+    @property
+    def carried(self) -> "_Carried":
+        """These fields in order, for the next state."""
+        cohort = (self.context, self.graph_seed, self.members)
+        return (*cohort, self.bound, self.dealt, self.links, self.total)
+
+
+_Carried = tuple[
+    bytes, bytes, frozenset[int], bytes, dict[int, Dealt], dict[int, bytes], RingVector
+]
+
+
+class Collecting(Summing, frozen=True, tag="collecting"):
+    """Collecting U3: one running sum, whatever the number of clients.
+
+    `pieces` keeps what came of uploads that are not complete: none of it may be in the sum.
+    """
+
+    stage: ClassVar[str] = "upload"
+    pieces: dict[int, tuple[bytes, ...]]
+
+
+class Summed(Summing, frozen=True):
+    """Base of the states after U3, the clients that have `links`, is fixed."""
 
 
 class Confirming(Summed, frozen=True, tag="confirming"):

@@ -23,14 +23,14 @@ from protocols.base import (
     receives,
 )
 from secagg.codec import Bytes32
-from secagg.context import bound_context
+from secagg.context import bound_context, cohort_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
 from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
 
-_NO_GRAPH = bytes(DIGEST_BYTES)
+_NOBODY = bytes(DIGEST_BYTES)
 
 
 class Upload(Message, frozen=True, tag="plain-upload"):
@@ -106,7 +106,7 @@ class Client(Machine):
     @on(Joined, Begin)
     def bind(self, _state: Joined, event: Begin) -> Step[Bound]:
         """Fix what is trained."""
-        return Step(Bound(_context1(self.session, event)))
+        return Step(Bound(_context2(self.session, event)))
 
     @on(Bound, Contribute)
     def upload(self, state: Bound, event: Contribute) -> Step[Done]:
@@ -157,7 +157,7 @@ class Server(Machine):
         """Fix what is trained; needed before anything is taken."""
         if state.context:
             raise LocalError("Begin is said once")
-        return Step(replace(state, context=_context1(self.session, event)))
+        return Step(replace(state, context=_context2(self.session, event)))
 
     @receives(Collecting, Upload)
     def add(self, state: Collecting, upload: Upload, sender: int) -> Step[Collecting]:
@@ -194,5 +194,5 @@ def configure(
     return chosen
 
 
-def _context1(session: Session, event: Begin) -> bytes:
-    return bound_context(session.context, event.application, _NO_GRAPH, _NO_GRAPH)
+def _context2(session: Session, event: Begin) -> bytes:
+    return bound_context(cohort_context(session.context, _NOBODY, _NOBODY), event.application)

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 
 from fl.journal import SqliteJournal
-from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, RoundClosed
+from protocols.base import SERVER, Contribute, Envelope, Join, Received, RoundClosed
 from protocols.journal import Journal, MemoryJournal, Party
 from secagg.errors import PeerError
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
 from secagg.warm import warm_up
-from tests.protocols.support import APPLICATION, ROSTER, VARIANTS, Variant
+from tests.protocols.support import ROSTER, VARIANTS, Variant, begin
 
 N = 4
 VICTIM = 1
@@ -86,8 +86,6 @@ class Client:
         sent = list(self.party.resume())
         if Join in self.party.machine.accepts:
             sent += self.party.handle(Join())
-        if Begin in self.party.machine.accepts:
-            sent += self.party.handle(Begin(APPLICATION))
         return sent + self._contributed()
 
     def answer(self, request: bytes) -> list[Envelope]:
@@ -100,6 +98,7 @@ class Client:
         return self.party.machine.state.stage
 
     def _contributed(self) -> list[Envelope]:
+        begin(self.party)
         if Contribute not in self.party.machine.accepts:
             return []
         return list(
@@ -120,8 +119,7 @@ class Server:
 
     def start(self) -> list[Envelope]:
         sent = list(self.party.resume())
-        if Begin in self.machine.accepts and not sent:
-            self.party.handle(Begin(APPLICATION))
+        begin(self.party)
         return sent
 
     def hear(self, sender: int, data: bytes) -> None:
@@ -131,7 +129,9 @@ class Server:
             return  # said before its restart, or by a client that repeats itself
 
     def close(self) -> list[Envelope]:
-        return list(self.party.handle(RoundClosed()))
+        sent = list(self.party.handle(RoundClosed()))
+        begin(self.party)
+        return sent
 
     def waits_for(self) -> frozenset[int]:
         return self.machine.waits_for

@@ -20,7 +20,6 @@ from protocols import masking
 from protocols.base import (
     SERVER,
     Aborted,
-    Begin,
     Contribute,
     Envelope,
     Join,
@@ -31,20 +30,22 @@ from protocols.base import (
     Session,
 )
 from protocols.journal import MemoryJournal, Party
-from protocols.masking import keys
-from protocols.masking.client_state import Bound, Peer
+from protocols.masking import keys, recovery
+from protocols.masking.client_state import Peer
 from protocols.masking.keys import Seeds, leaf
 from protocols.masking.messages import Cohort, Delivered, Inbox, Keys, Shares
 from protocols.masking.parameters import MaskingParameters
 from secagg.codec import decode, encode
+from secagg.context import bound_context
 from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.identity import Identity, Member, Roster
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proof, root
+from secagg.prg import StreamKey
 from secagg.rng import SeededSource
 from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 from secagg.shamir import SHARE_BYTES
-from tests.protocols.support import APPLICATION, exact_sum, one_hot
+from tests.protocols.support import APPLICATION, begin, exact_sum, one_hot
 
 N, LENGTH, BITS = 5, 5, 16
 Told = Mapping[int, Any]
@@ -122,9 +123,11 @@ class Round:
         return self.clients[u].resume()
 
     def tell(self, u: int, body: Message | bytes, sender: int = SERVER) -> tuple[Envelope, ...]:
-        """What client u answers to this."""
+        """What client u answers to this; it is told the model where that comes next."""
         data = body if isinstance(body, bytes) else encode(body)
-        return self.clients[u].handle(Received(sender, data))
+        sent = self.clients[u].handle(Received(sender, data))
+        begin(self.clients[u], self.applications.get(u, self.application))
+        return sent
 
     def hear(self, envelopes: Iterable[Envelope]) -> None:
         """The honest server takes what clients sent."""
@@ -135,7 +138,9 @@ class Round:
     def close(self) -> dict[int, Any]:
         """The honest server closes the stage; what it sends, by recipient."""
         kinds = self.machine(1).receivable
-        return {e.to: decode(e.data, kinds) for e in self.server.handle(RoundClosed())}
+        sent = self.server.handle(RoundClosed())
+        begin(self.server, self.application)
+        return {e.to: decode(e.data, kinds) for e in sent}
 
     # The honest server, up to a stage; `without` are clients that it does not hear any more.
 
@@ -147,11 +152,7 @@ class Round:
 
     def adverts(self) -> dict[int, tuple[Envelope, ...]]:
         """What every client begins with."""
-        self.server.handle(Begin(self.application))
-        sent = {u: self.clients[u].handle(Join()) for u in self.everyone}
-        for u in self.everyone:
-            self.clients[u].handle(Begin(self.applications.get(u, self.application)))
-        return sent
+        return {u: self.clients[u].handle(Join()) for u in self.everyone}
 
     def inboxes(self, told: Told | None = None, without: Collection[int] = ()) -> dict[int, Any]:
         """Stage 1."""
@@ -238,6 +239,20 @@ def _channel_key(played: Round, u: int) -> bytes:
 def inbox_of(context: bytes, delivered: Iterable[Delivered]) -> Inbox:
     """An inbox in order of the senders."""
     return Inbox(context, tuple(sorted(delivered, key=lambda d: d.sender)))
+
+
+def takes_off_right_self_masks(
+    patch: pytest.MonkeyPatch, context1: bytes, models: Mapping[int, bytes]
+) -> None:
+    """From now on servers know that not everybody has their model: the self mask that they take
+    off is that of the client's own.
+    """
+
+    def own_stream(seed: bytes, _context2: bytes, u: int) -> StreamKey:
+        return keys.own_stream(seed, bound_context(context1, models[u]), u)
+
+    lying = types.SimpleNamespace(**{**vars(keys), "own_stream": own_stream})
+    patch.setattr(recovery, "keys", lying)
 
 
 # --- what a refusal must be ----------------------------------------------------------------
@@ -328,10 +343,3 @@ def ignores(played: Round, u: int, body: Message | bytes, reason: str, sender: i
 def raw(message: Any) -> list[Any]:
     """A message as plain MessagePack, to be put together wrongly."""
     return msgspec.msgpack.decode(encode(message))
-
-
-def bound(played: Round, u: int) -> Bound:
-    """The state in which client u waits for its cohort."""
-    state = played.machine(u).state
-    assert isinstance(state, Bound)
-    return state

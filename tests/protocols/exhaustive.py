@@ -9,17 +9,18 @@ once and remembered, and the joint states, one node for each honest client, are 
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations, product
 from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.base import SERVER, Contribute, Local, Received
+from protocols.base import SERVER, Begin, Contribute, Local, Received
 from protocols.journal import MemoryJournal, Party
 from protocols.masking.bitmap import bitmap_of, members_of
 from protocols.masking.client_state import (
+    Advertised,
     Bound,
     Confirmed,
     Done,
@@ -50,6 +51,7 @@ from tests.protocols.active_support import (
     pair_of,
     sealed_for,
 )
+from tests.protocols.support import APPLICATION
 
 Event = Received | Local
 
@@ -84,9 +86,18 @@ def subsets(items: Iterable[Any], least: int = 0) -> Iterator[tuple[Any, ...]]:
 
 
 class Search:
-    """`honest` are searched; the others are the server's. seeds: graph seeds to choose from."""
+    """`honest` are searched; the others are the server's. seeds: graph seeds to choose from;
+    models: what each of the honest may be shown, all the same one where none is given.
+    """
 
-    def __init__(self, parameters: MaskingParameters, honest: tuple[int, ...], seeds: int = 1):
+    def __init__(
+        self,
+        parameters: MaskingParameters,
+        honest: tuple[int, ...],
+        seeds: int = 1,
+        models: Mapping[int, Sequence[bytes]] | None = None,
+    ):
+        self.models = models or dict.fromkeys(honest, (APPLICATION,))
         self.played = Round(parameters)
         self.parameters, self.honest = parameters, honest
         self.everyone = self.played.everyone
@@ -109,7 +120,7 @@ class Search:
     # One client
 
     def begin(self) -> Joint:
-        """Everybody has advertised, and knows the model."""
+        """Everybody has advertised."""
         return tuple(self._node(u, self.played.clients[u], (), None) for u in self.honest)
 
     def _node(self, u: int, party: Party, sent: tuple[Any, ...], before: Node | None) -> Node:
@@ -128,7 +139,7 @@ class Search:
 
     def step(self, node: Node, event: Event | None) -> Node:
         """What becomes of the client; None is a crash and a restart."""
-        key = event.data if isinstance(event, Received) else type(event)
+        key = event if isinstance(event, Received | Begin) else type(event)
         if key not in node.steps:
             node.steps[key] = self._step(node, event)
         return node.steps[key]
@@ -151,11 +162,15 @@ class Search:
     def events(self, joint: Joint, node: Node) -> Iterator[Event | None]:
         """Everything that is worth saying to this client now."""
         match node.state:
-            case Bound():
+            case Advertised():
                 said: Iterable[Any] = self._cohorts(node)
             case Shared():
                 said = self._inboxes(joint, node)
             case Ready():
+                yield from map(Begin, self.models[node.client])
+                yield None
+                return
+            case Bound():
                 yield Contribute(self.played.inputs[node.client])
                 yield None
                 return
@@ -245,7 +260,7 @@ class Search:
         return {name for name, share in shares.items() if share in out}
 
     def answered(self, joint: Joint) -> set[tuple[bytes, frozenset[int]]]:
-        """(context1, U3) of every answer that an honest client gave."""
+        """(context2, U3) of every answer that an honest client gave."""
         states = [node.of(Confirmed) for node in joint if isinstance(node.state, Done)]
         n = len(self.everyone)
         return {(state.context, members_of(state.survivors, n)) for state in states}
@@ -258,14 +273,16 @@ class Search:
         return {name for name in kinds if sum(name in each for each in given) + c >= t}
 
     def forks(self, node: Node) -> Iterator[tuple[Node, Event]]:
-        """Earlier machines over this node's journal that would speak, and to what."""
+        """Earlier machines over this node's journal that would speak, and to what; and what
+        they might have been instead, such as bound to another model.
+        """
+        values = Contribute(self.played.inputs[node.client])
         earlier = node.before
         while earlier is not None:
-            for key, after in earlier.steps.items():
-                if len(after.sent) > len(earlier.sent):
-                    said = isinstance(key, bytes)
-                    values = self.played.inputs[node.client]
-                    yield earlier, Received(SERVER, key) if said else Contribute(values)
+            for past in (earlier, *earlier.steps.values()):
+                for key, after in past.steps.items():
+                    if len(after.sent) > len(past.sent):
+                        yield past, key if isinstance(key, Received) else values
             earlier = earlier.before
 
     def speaks(self, node: Node, earlier: Node, event: Event) -> bool:

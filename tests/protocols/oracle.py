@@ -146,17 +146,19 @@ def revealed(transcript: Collection[Envelope]) -> list[Revealed]:
                 share = raw[at : at + SHARE_BYTES]
                 (dealer,) = (
                     u
-                    for (u, of, to), print_ in published.items()
+                    for (u, of, to), (context1, print_) in published.items()
                     if (of, to) == (kind, holder)
-                    and keys.fingerprints(kind, answer.context, u, [(holder, share)]) == [print_]
+                    and keys.fingerprints(kind, context1, u, [(holder, share)]) == [print_]
                 )
                 found.append(Revealed(dealer, kind, holder))
     assert len(set(found)) == len(found), "one share is in an answer twice"
     return found
 
 
-def _fingerprints(transcript: Collection[Envelope]) -> dict[tuple[int, str, int], bytes]:
-    """What every dealer published, by dealer, kind and holder."""
+def _fingerprints(
+    transcript: Collection[Envelope],
+) -> dict[tuple[int, str, int], tuple[bytes, bytes]]:
+    """The context1 under which a dealer published, and what, by dealer, kind and holder."""
     near = {
         e.to: [own.party for own in decode(e.data, Cohort).neighbours]
         for e in transcript
@@ -167,12 +169,12 @@ def _fingerprints(transcript: Collection[Envelope]) -> dict[tuple[int, str, int]
         if e.sender == SERVER or e.stage != "share":
             continue
         shares = decode(e.data, Shares)
-        published[e.sender, "self", e.sender] = shares.own_fingerprint
+        published[e.sender, "self", e.sender] = shares.context, shares.own_fingerprint
         raws = {"mask": shares.mask_fingerprints, "self": shares.self_fingerprints}
         for kind, raw in raws.items():
             for at, holder in enumerate(near[e.sender]):
                 print_ = raw[at * FINGERPRINT_BYTES : (at + 1) * FINGERPRINT_BYTES]
-                published[e.sender, kind, holder] = print_
+                published[e.sender, kind, holder] = shares.context, print_
     return published
 
 

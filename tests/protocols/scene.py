@@ -29,6 +29,7 @@ from secagg.signing import ED25519
 from tests.protocols.support import (
     APPLICATION,
     RecallingSealer,
+    begin,
     exact_sum,
     one_hot,
     roster_of,
@@ -64,7 +65,10 @@ class Stop:
 
 @dataclass
 class Scene:
-    """One session. `tamper` maps (client, stop) to what it does to its own message."""
+    """One session. `tamper` maps (client, stop) to what it does to its own message.
+
+    applications: which clients were shown another model than the server has.
+    """
 
     suite: str = "X25519"
     threshold: int = 0
@@ -73,6 +77,7 @@ class Scene:
     active: bool = False
     parameters: Any = None
     application: bytes = APPLICATION
+    applications: Mapping[int, bytes] = field(default_factory=dict)
     tamper: Tamper = field(default_factory=dict)
     before_upload: Callable[["Scene"], None] = lambda _scene: None
     uploaders: tuple[int, ...] = ()
@@ -116,15 +121,14 @@ class Scene:
 
     def play(self) -> Iterator[Stop]:
         """The whole session; whoever iterates may look at, and try, each stop."""
-        self.server.handle(Begin(self.application))
         sent = {u: self._send(u, "advert", Join()) for u in self.clients}
         self.adverts = {u: client.state.advert for u, client in self.clients.items()}
-        for client in self.clients.values():
-            client.handle(Begin(self.application))
         yield from self._arrive("advert", sent)
         sent = yield from self._answers("cohort", "shares", self.sharers)
         yield from self._arrive("shares", sent)
         yield from self._requests("inbox", self.sharers)
+        for u, client in self.clients.items():
+            begin(client, self.applications.get(u, self.application))
         self.before_upload(self)
         sent = {u: self._send(u, "upload", Contribute(self.inputs[u])) for u in self.uploaders}
         yield from self._arrive("upload", sent)
@@ -168,6 +172,7 @@ class Scene:
     def _requests(self, name: str, takers: tuple[int, ...]) -> Iterator[Stop]:
         """Close the stage and hand the server's messages out, after the stop of client 1."""
         requests = {e.to: e.data for e in self.server.handle(RoundClosed())}
+        begin(self.server, self.application)
         if 1 in takers:
             yield Stop(name, self.clients[1], SERVER, requests[1])
         self._replies = {

@@ -9,8 +9,9 @@ from functools import cache, partial
 import numpy as np
 from hypothesis import settings
 
-from protocols.base import Machine, Parameters, Protocol, Session
+from protocols.base import Begin, Envelope, Machine, Parameters, Protocol, Session
 from protocols.driver import Options
+from protocols.journal import Party
 from protocols.masking import MaskingParameters, sparse
 from protocols.registry import PROTOCOLS, load
 from secagg.identity import Member, Roster
@@ -209,6 +210,12 @@ def roster_of(clients: int, schemes: tuple[str, ...]) -> Roster:
     """All of them as members."""
     signers = signers_of(clients, schemes)
     return Roster(Member(f"client {u}", signer.public) for u, signer in signers.items())
+
+
+def begin(party: Party | Machine, application: bytes = APPLICATION) -> tuple[Envelope, ...]:
+    """Say what is trained, if that is what comes next: what every driver does after each event."""
+    machine = party.machine if isinstance(party, Party) else party
+    return party.handle(Begin(application)) if Begin in machine.accepts else ()
 
 
 def one_hot(party: int, length: int, bits: int) -> np.ndarray:

@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from protocols import masking
-from protocols.base import SERVER, Begin, Contribute, Received
+from protocols.base import SERVER, Contribute, Received
 from protocols.journal import MemoryJournal, Party
-from protocols.masking.client_state import Bound
+from protocols.masking.client_state import Advertised
 from protocols.masking.keys import signed_advert
 from protocols.masking.messages import Cohort, Delivered, Keys
 from secagg.codec import decode, encode
@@ -34,6 +34,7 @@ from tests.protocols.active_support import (
     pair_of,
     sealed_for,
 )
+from tests.protocols.support import begin
 
 VICTIM = 1
 Adverts = Mapping[int, Keys]
@@ -41,7 +42,6 @@ Lie = Callable[[Round, Cohort, Adverts], Cohort]
 
 SERVERS_PAIR = suite("X25519").key_pair(b"s" * 32)
 SERVERS_KEY = SERVERS_PAIR.public.raw
-OTHER_APPLICATION = bytes(32)
 
 
 def showing(change: Callable[[Round, Adverts], Adverts]) -> Lie:
@@ -216,10 +216,6 @@ LIES: dict[str, tuple[Lie, str]] = {
         neighbours(2, 5),
         "only 3 neighbours advertised, fewer than 4",
     ),
-    "another model": (
-        fields(application=OTHER_APPLICATION),
-        "the model or the round configuration differs from ours",
-    ),
 }
 
 
@@ -282,7 +278,6 @@ def test_every_parameter_is_bound() -> None:
 def test_a_server_with_other_parameters_is_given_no_advert_that_it_can_use() -> None:
     """And where it rewrites the context, the adverts of the others do not verify."""
     downgraded = Round(active(corrupt=0))
-    downgraded.server.handle(Begin(downgraded.application))
     honest = Round()
     cohorts = honest.cohorts()
     for body in honest.replies[1]:
@@ -345,6 +340,7 @@ def _uploads(played: Round, u: int, shared: Any, group: tuple[int, ...]) -> bool
         body = inbox_of(context, [*delivered, forged(played, u, 5, pair)])
         with suppress(ProtocolAborted):
             party.handle(Received(SERVER, encode(body)))
+            begin(party)
             return bool(party.handle(Contribute(played.inputs[u])))
     return False
 
@@ -353,7 +349,7 @@ def test_a_client_waits_for_one_cohort_only() -> None:
     """Once it has shared, another cohort is not even looked at."""
     played = Round()
     cohorts = played.cohorts()
-    assert isinstance(played.machine(1).state, Bound)
+    assert isinstance(played.machine(1).state, Advertised)
     played.tell(1, cohorts[1])
     adverts = adverts_of(played, cohorts)
     fewer = cohort_of(cohorts[1], [adverts[v] for v in range(1, N)], 1)

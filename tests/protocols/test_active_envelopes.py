@@ -5,16 +5,27 @@ one of them opens; whatever else is delivered ends the session for the victim, b
 uploads. What is missing is a dropout, as long as t are left.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from protocols.base import Contribute, RoundClosed
+from protocols.base import Contribute, Received, RoundClosed
 from protocols.masking import keys
-from protocols.masking.messages import Cohort, Delivered, Inbox
-from secagg.codec import decode
+from protocols.masking.bitmap import bitmap_of
+from protocols.masking.messages import (
+    Cohort,
+    Confirmation,
+    Delivered,
+    Inbox,
+    Shares,
+    Signed,
+    SurvivorSet,
+    UnmaskProof,
+)
+from secagg.codec import decode, encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.kdf import DIGEST_BYTES
 from secagg.seal import HpkeSealer, seal_between, suite
@@ -27,13 +38,17 @@ from tests.protocols.active_support import (
     adverts_of,
     cohort_of,
     forged,
+    identity,
     ignores,
     inbox_of,
     pair_of,
     sealed_for,
+    takes_off_right_self_masks,
 )
 
 VICTIM = 1
+OTHER = bytes(reversed(range(32)))
+"""Another model than the server's."""
 SUITES = ("X25519", "MLKEM768-X25519")
 Lie = Callable[[Round, Inbox], Inbox]
 CLOSED = "the delivery of client 2: a sealed message does not open"
@@ -91,12 +106,13 @@ def from_another_session(**options: Any) -> Lie:
     return as_2(sealed)
 
 
-def same_keys_another_model(played: Round, inbox: Inbox) -> Inbox:
-    """The same adverts, bound to another model: the same seeds in another context1."""
-    other = Round(played.parameters, application=bytes(32))
-    other.inboxes()
+def same_keys_another_graph(played: Round, inbox: Inbox) -> Inbox:
+    """The same adverts with another graph seed: the same seeds in another context1."""
+    other = Round(played.parameters)
+    (sent,) = other.tell(2, replace(other.cohorts()[2], graph_seed=bytes(32)))
     assert pair_of(other, 2).public == pair_of(played, 2).public
-    return instead(inbox, Delivered(2, posted(other, 2, VICTIM)))
+    shares = decode(sent.data, Shares)
+    return instead(inbox, Delivered(2, sealed_for(VICTIM, 2, shares, range(1, N + 1))))
 
 
 def flipped(at: int) -> Lie:
@@ -132,7 +148,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "of another dealer to us": (as_2(lambda r, _i: posted(r, 3, VICTIM)), CLOSED),
     "of two dealers, exchanged": (exchanged, CLOSED),
     "of an older session": (from_another_session(number=9), CLOSED),
-    "of a session for another model": (same_keys_another_model, CLOSED),
+    "of a cohort with another graph seed": (same_keys_another_graph, CLOSED),
     "nothing": (as_2(lambda _r, _i: b""), CLOSED),
     "a tag's length of zeros": (as_2(lambda _r, _i: bytes(16)), CLOSED),
     "cut off": (as_2(lambda r, _i: posted(r, 2, VICTIM)[:-1]), CLOSED),
@@ -215,48 +231,75 @@ def test_a_missing_delivery_is_a_dropout_and_such_a_sum_is_not_confirmed_with_it
     aborts(played, VICTIM, everyone, "survivors of whom we have no shares")
 
 
-def test_different_models_end_in_an_abort_and_no_upload() -> None:
-    """Pasquini et al., CCS 2022: the victim's update cannot be singled out by another model."""
-    other = bytes(reversed(range(32)))
-    played = Round(applications={VICTIM: other})
-    cohorts = played.cohorts()
-    for u in (2, 3, 4, 5):
-        played.hear(played.tell(u, cohorts[u]))
-    hint = replace(cohorts[VICTIM], application=other)
-    (sent,) = played.tell(VICTIM, hint)
-    with pytest.raises(PeerError, match="Shares of another session"):
-        played.hear([sent])
-    context = played.machine(VICTIM).state.context
-    inbox = played.close()[2]
-    assert context != inbox.context
-    told = Inbox(context, tuple(Delivered(v, posted(played, v, 1)) for v in (2, 3, 4, 5)))
-    aborts(played, VICTIM, told, CLOSED)
+def uploaded(played: Round) -> None:
+    """Everybody uploads, each for the model that it was shown. The server takes what is for
+    another one than its own, too: it says that it is not.
+    """
+    for u, inbox in played.inboxes().items():
+        played.tell(u, inbox)
+        for sent in played.clients[u].handle(Contribute(played.inputs[u])):
+            body = decode(sent.data, played.server.receivable)
+            if u in played.applications:
+                with pytest.raises(PeerError, match="Upload of another session") as caught:
+                    played.hear([sent])
+                assert caught.value.peer == u
+                assert "model" in caught.value.expected
+            ours = replace(body, context=played.server.state.bound)
+            played.server.handle(Received(u, encode(ours)))
 
 
-def test_the_hint_names_the_mismatch() -> None:
-    played = Round(applications={VICTIM: bytes(32)})
-    cohorts = played.cohorts()
-    aborts(played, VICTIM, cohorts[VICTIM], "the model or the round configuration differs")
+def signed_by_group(played: Round, told: SurvivorSet) -> dict[bytes, dict[int, bytes]]:
+    """Everybody signs the survivors for its own model, and the corrupt one for both."""
+    signed = defaultdict[bytes, dict[int, bytes]](dict)
+    for u in played.everyone[:-1]:
+        context2 = played.machine(u).state.context
+        (sent,) = played.tell(u, replace(told, context=context2))
+        signed[context2][u] = decode(sent.data, Confirmation).signature
+    for context2, by in signed.items():
+        by[played.corrupt] = identity(played.corrupt).sign(
+            keys.signed_survivors(context2, told.survivors)
+        )
+    return signed
 
 
-def test_two_models_at_even_split_upload_nothing_at_all() -> None:
-    """Three of each model with one corrupt client in both: t = 5 of 7 is met by neither."""
-    other = bytes(reversed(range(32)))
-    played = Round(active(7, 7), applications=dict.fromkeys((1, 2, 3), other))
-    cohorts = played.cohorts()
-    for u in (1, 2, 3):
-        cohorts[u] = replace(cohorts[u], application=other)
-    shares = {}
-    for u in played.everyone:
-        (sent,) = played.tell(u, cohorts[u])
-        shares[u] = decode(sent.data, played.server.receivable)
-    corrupt = pair_of(played, 7)
-    for u in range(1, 7):
-        same = [v for v in range(1, 7) if v != u and (v <= 3) == (u <= 3)]
-        delivered = [Delivered(v, sealed_for(u, v, shares[v], played.everyone)) for v in same]
-        context = played.machine(u).state.context
-        told = inbox_of(context, [*delivered, forged(played, u, 7, corrupt)])
-        aborts(played, u, told, "only 4 neighbours shared their keys, fewer than 5")
+def test_different_models_end_in_an_abort_and_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pasquini et al., CCS 2022: the victim's update cannot be singled out by another model. The
+    server takes the victim's upload as one for its own model, and t others confirm the sum with
+    it: they even give the victim's self mask, and its pair masks are none that anybody else has.
+    """
+    played = Round(applications={VICTIM: OTHER})
+    uploaded(played)
+    told = played.close()
+    assert told[VICTIM].survivors == bitmap_of(played.everyone, N)
+    others = {u: each for u, each in told.items() if u != VICTIM}
+    proofs = played.proofs(others)
+    models = {u: played.applications.get(u, played.application) for u in played.everyone}
+    takes_off_right_self_masks(monkeypatch, played.server.state.context, models)
+    with pytest.raises(ProtocolAborted, match="the masks do not cancel: the canary"):
+        played.finish(proofs)
+    victim = played.machine(VICTIM).state.context
+    played.tell(VICTIM, replace(told[VICTIM], context=victim))
+    proof = UnmaskProof(victim, proofs[2].signatures)
+    aborts(played, VICTIM, proof, "client 2 on the survivors: a signature does not verify")
+
+
+@pytest.mark.parametrize("group", [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4, 5)], ids=str)
+def test_of_two_models_at_most_one_is_answered_for(group: tuple[int, ...]) -> None:
+    """Six honest clients and a corrupt one that signs for both: 2t > n + c, so t = 5 of 7."""
+    played = Round(active(7, 7), applications=dict.fromkeys(group, OTHER))
+    uploaded(played)
+    told = played.close()[VICTIM]
+    assert told.survivors == bitmap_of(played.everyone, 7)
+    answered = set()
+    for context2, by in signed_by_group(played, told).items():
+        proof = UnmaskProof(context2, tuple(Signed(v, by[v]) for v in sorted(by)))
+        for u in sorted(by)[:-1]:
+            if len(by) >= 5:
+                played.tell(u, proof)
+                answered.add(context2)
+            else:
+                aborts(played, u, proof, f"only {len(by)} survivors confirmed, fewer than 5")
+    assert len(answered) == (max(len(group), 6 - len(group)) >= 4)
 
 
 def test_an_inbox_comes_once() -> None:

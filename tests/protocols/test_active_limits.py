@@ -14,6 +14,7 @@ from protocols.masking.keys import signed_survivors
 from protocols.masking.messages import Delivered, Signed, UnmaskProof
 from secagg import shamir
 from secagg.codec import encode
+from secagg.context import bound_context
 from secagg.kdf import DIGEST_BYTES
 from secagg.ring import RingVector
 from secagg.seal import HpkeSealer, seal_between
@@ -43,10 +44,11 @@ def test_envelopes_are_as_authentic_as_x25519_in_the_hybrid_suite_too() -> None:
     starts = range(0, 4 * DIGEST_BYTES, DIGEST_BYTES)
     links = [upload.links[at : at + DIGEST_BYTES] for at in starts]
     secrets = [keys.links([each], [CHOSEN]) for each in links]
-    pairs = keys.pair_streams(secrets, context, [(1, v) for v in (2, 3, 4, 5)])
+    bound = bound_context(context, played.application)
+    pairs = keys.pair_streams(secrets, bound, [(1, v) for v in (2, 3, 4, 5)])
     clear = RingVector.zeros(played.parameters.modulus_bits, played.parameters.masked_length)
     clear.add_packed(upload.packed)
-    clear.add_masks([keys.own_stream(own_seed, context, 1), *pairs], [-1] * 5)
+    clear.add_masks([keys.own_stream(own_seed, bound, 1), *pairs], [-1] * 5)
     assert np.array_equal(clear.values()[: played.parameters.length], played.inputs[1])
 
 

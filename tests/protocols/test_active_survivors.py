@@ -29,6 +29,7 @@ from tests.protocols.active_support import (
     reachable,
     secrets_of,
 )
+from tests.protocols.support import begin
 
 VICTIM = 1
 NOT_A_SET = "not a set of the 5 clients"
@@ -307,6 +308,7 @@ def test_of_two_machines_with_one_journal_one_uploads() -> None:
     played.tell(VICTIM, inboxes[VICTIM])
     fewer = replace(inboxes[VICTIM], delivered=inboxes[VICTIM].delivered[:3])
     twin.handle(_received(fewer))
+    begin(twin)
     played.clients[VICTIM].handle(Contribute(played.inputs[VICTIM]))
     with pytest.raises(LocalError, match="already sent its messages of stage upload"):
         twin.handle(Contribute(played.inputs[VICTIM]))

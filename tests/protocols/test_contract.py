@@ -36,6 +36,7 @@ from tests.protocols.support import (
     VARIANTS,
     Inputs,
     Variant,
+    begin,
     exact_sum,
     examples,
     helpers_of,
@@ -252,7 +253,7 @@ def test_the_table_is_well_formed(variant: Variant) -> None:
         assert all(issubclass(s, Terminal) or _leaves(machine, s) for s in states)
     stages = [state.stage for state in _states(type(server)) if not issubclass(state, Terminal)]
     wraps = any(isinstance(stage, property) for stage in stages)  # the stages of a machine inside
-    assert wraps or tuple(stages) == variant.stages
+    assert wraps or tuple(dict.fromkeys(stages)) == variant.stages
 
 
 def _leaves(machine, state: type) -> bool:
@@ -329,11 +330,11 @@ def _bring_to_contribution(simulation: Simulation) -> None:
     client = simulation.parties[1]
     if Join in client.machine.accepts:
         client.handle(Join())
-    if Begin in client.machine.accepts:
-        client.handle(Begin(APPLICATION))
+    begin(client)
     if Contribute not in client.machine.accepts:
         request = [e for e in simulation.transcript if e.to == 1][-1]
         client.handle(Received(SERVER, request.data))
+        begin(client)
     assert Contribute in client.machine.accepts
 
 

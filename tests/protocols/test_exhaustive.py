@@ -22,6 +22,15 @@ def small(n: int, corrupt: int, threshold: int) -> MaskingParameters:
     return active(n, n, 8, corrupt=corrupt, threshold=threshold)
 
 
+A, B = b"a" * 32, b"b" * 32
+"""Two models."""
+
+
+def either_of(n: int) -> dict[int, tuple[bytes, ...]]:
+    """Each of n may be shown either model."""
+    return dict.fromkeys(range(1, n + 1), (A, B))
+
+
 def honest_of(n: int, corrupt: int) -> tuple[int, ...]:
     """All but the last."""
     return tuple(range(1, n - corrupt + 1))
@@ -145,8 +154,10 @@ def test_nothing_that_a_server_asks_gives_it_more_than_one_sum(
 
 
 def test_nobody_rolled_back_says_anything_twice() -> None:
-    """From every state, every machine of the past is taken up over the journal of today."""
-    search = Search(small(3, 0, 2), (1, 2, 3))
+    """From every state, every machine of the past is taken up over the journal of today. It may
+    even be bound to another model: the upload was claimed.
+    """
+    search = Search(small(3, 0, 3), (1, 2, 3), models=either_of(3))
     for _ in search.joint_states():
         pass
     tried = 0
@@ -156,6 +167,25 @@ def test_nobody_rolled_back_says_anything_twice() -> None:
             assert not (claimed and search.speaks(node, earlier, event))
             tried += claimed
     assert tried > 100
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "threshold", "models", "sums"),
+    [
+        (0, 3, either_of(3), {(1, 2, 3)}),
+        (1, 3, either_of(2), {(1, 2)}),
+        (0, 2, {1: (A,), 2: (A,), 3: (B,)}, {(1, 2)}),
+    ],
+)
+def test_of_two_models_one_is_answered_for_and_no_sum_has_both(
+    corrupt: int, threshold: int, models: dict[int, tuple[bytes, ...]], sums: set[tuple[int, ...]]
+) -> None:
+    """Whoever is in U3 and was bound to another model is in no sum that can be computed."""
+    search = Search(small(3, corrupt, threshold), honest_of(3, corrupt), models=models)
+    found = explore(search)
+    assert found.broken == set()
+    assert found.sums == sums
+    assert found.answers > 0
 
 
 # --- that it would find what is wrong ------------------------------------------------------

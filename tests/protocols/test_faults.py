@@ -22,6 +22,7 @@ from secagg.signing import ED25519
 from tests.protocols import oracle
 from tests.protocols.oracle import LOST
 from tests.protocols.support import (
+    begin,
     exact_sum,
     one_hot,
     roster_of,
@@ -330,6 +331,7 @@ def _uploads(simulation: Simulation):
     ]:
         client = simulation.parties[request.to]
         client.handle(Received(SERVER, request.data))
+        begin(client, simulation.application)
         (envelope,) = client.handle(Contribute(simulation.inputs[request.to]))
         yield Received(request.to, envelope.data)
 

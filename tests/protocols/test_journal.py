@@ -20,7 +20,7 @@ from protocols.driver import Fault, Options, Simulation
 from protocols.journal import Claim, MemoryJournal, Party, Stored, already_claimed
 from protocols.masking import PROTOCOL, Client, configure
 from protocols.masking.client_state import (
-    Bound,
+    Advertised,
     Confirmed,
     Done,
     Ready,
@@ -37,6 +37,7 @@ from tests.protocols.support import (
     VARIANTS,
     RecordingSource,
     Variant,
+    begin,
     one_hot,
     roster_of,
     session_of,
@@ -157,7 +158,6 @@ def test_a_second_fresh_server_is_refused() -> None:
     world.simulation.step("advertise")
     server = PROTOCOL.server(world.session, SeededSource(b"another"))
     second = Party(server, world.journal)
-    second.handle(Begin(APPLICATION))
     for envelope in world.simulation.transcript:
         if envelope.to == SERVER:
             second.handle(Received(envelope.sender, envelope.data))
@@ -189,6 +189,7 @@ def test_a_resumed_server_resends_the_same_bytes(mode: str, steps: int) -> None:
     resumed = Party(server, world.journal)
     sent = [e for e in world.simulation.transcript if e.sender == SERVER]
     assert list(resumed.resume()) == [e for e in sent if e.stage == sent[-1].stage]
+    begin(resumed, world.simulation.application)
     assert server.snapshot() == world.simulation.server.machine.snapshot()
 
 
@@ -199,17 +200,21 @@ def test_a_party_without_a_past_starts_anew() -> None:
     assert party.machine.snapshot() == before
 
 
+@pytest.mark.parametrize("another_model", [APPLICATION, bytes(32)])
 @BOTH_MODES
-def test_two_copies_cannot_upload_two_vectors(mode: str) -> None:
-    """The two-time pad: a second encoding under the same masks."""
+def test_two_copies_cannot_upload_two_vectors(mode: str, another_model: bytes) -> None:
+    """The two-time pad: a second encoding under the same masks. And of another model, whose
+    masks are others: a session has one upload.
+    """
     world = World(mode)
     world.simulation.step("advertise")
     world.simulation.step("share")
     (inbox,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "share")]
     first, second = world.client(), world.another()
     second.resume()
-    for copy in (first, second):
+    for copy, application in ((first, APPLICATION), (second, another_model)):
         copy.handle(Received(SERVER, inbox.data))
+        copy.handle(Begin(application))
     first.handle(Contribute(one_hot(1, N, 16)))
     ready = second.machine.snapshot()
     for values in (one_hot(1, N, 16), np.zeros(N, np.uint64)):
@@ -296,12 +301,10 @@ def test_a_clients_abort_is_stored_without_its_seeds(mode: str) -> None:
     world.simulation.step("advertise")
     party = world.client()
     (cohort,) = [e for e in world.simulation.transcript if (e.to, e.stage) == (1, "advertise")]
-    (tag, context, application, size, *rest) = msgspec.msgpack.decode(cohort.data)
+    (tag, context, size, *rest) = msgspec.msgpack.decode(cohort.data)
     assert size == N
     with pytest.raises(ProtocolAborted, match="only 2 clients advertised"):
-        party.handle(
-            Received(SERVER, msgspec.msgpack.encode([tag, context, application, 2, *rest]))
-        )
+        party.handle(Received(SERVER, msgspec.msgpack.encode([tag, context, 2, *rest])))
     assert not any(seed in world.stored().snapshot for seed in world.source.drawn)
     assert world.stored().outbox == ()
 
@@ -320,7 +323,7 @@ def test_each_state_holds_only_the_secrets_it_still_needs(mode: str) -> None:
     world = World(mode, faults={(4, "upload"): Fault.LOSE_REPLY})
     party = world.client()
     world.simulation.step("advertise")
-    assert isinstance(party.machine.state, Bound)
+    assert isinstance(party.machine.state, Advertised)
     seeds = seeds_of(party)
     assert all(seed in world.stored().snapshot for seed in seeds.values())
 

@@ -23,8 +23,8 @@ def edge(seed: bytes, context1: bytes, sender: int, to: int) -> bytes:
     return only
 
 
-def pair_stream(secret: bytes, context1: bytes, low: int, high: int) -> bytes:
-    (only,) = keys.pair_streams([secret], context1, [(low, high)])
+def pair_stream(secret: bytes, context2: bytes, low: int, high: int) -> bytes:
+    (only,) = keys.pair_streams([secret], context2, [(low, high)])
     return only
 
 

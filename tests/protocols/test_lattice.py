@@ -1,5 +1,7 @@
 """`lattice`: what the inner protocol does not decide, and every message that is refused."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -15,7 +17,14 @@ from secagg.codec import decode, encode
 from secagg.errors import LocalError, ParameterError, PeerError, ProtocolAborted
 from secagg.rng import SystemSource
 from secagg.signing import ED25519
-from tests.protocols.support import exact_sum, random_values, roster_of, session_of, signers_of
+from tests.protocols.support import (
+    begin,
+    exact_sum,
+    random_values,
+    roster_of,
+    session_of,
+    signers_of,
+)
 
 LATTICE: Protocol = load("lattice")
 LENGTH = 2 * 2 * 4096 + 5
@@ -38,9 +47,13 @@ def inputs_of(chosen: LatticeParameters) -> dict[int, np.ndarray]:
 
 
 class Scene:
-    """A session in which every client has its uploads ready, and none has been heard."""
+    """A session in which every client has its uploads ready, and none has been heard. models:
+    which clients were shown another model.
+    """
 
-    def __init__(self, chosen: LatticeParameters) -> None:
+    def __init__(
+        self, chosen: LatticeParameters, models: Mapping[int, bytes] | None = None
+    ) -> None:
         self.inputs = inputs_of(chosen)
         session = session_of(LATTICE, chosen)
         self.simulation = Simulation(LATTICE, session, self.inputs, SystemSource())
@@ -51,6 +64,7 @@ class Scene:
         for request in self.simulation._requests:
             party = self.simulation.parties[request.to]
             party.handle(Received(SERVER, request.data))
+            begin(party, (models or {}).get(request.to, self.simulation.application))
             sent = party.handle(Contribute(self.inputs[request.to]))
             self.uploads[request.to] = [decode(e.data, Upload) for e in sent]
         self.simulation._requests = []
@@ -206,12 +220,23 @@ def test_a_part_of_an_inner_upload_is_refused() -> None:
         Scene(parameters(chunk=8))
 
 
-def test_an_upload_for_another_model_is_refused() -> None:
+def test_an_upload_of_another_session_is_refused() -> None:
     scene = Scene(parameters())
     (upload,) = scene.uploads[1]
     scene.refuses(1, replace(upload, context=bytes(32)), "of another session")
     other = Scene(parameters(length=21))
     scene.refuses(1, other.uploads[1][0], "of another session")
+
+
+def test_an_upload_for_another_model_is_refused_outside_and_inside() -> None:
+    scene = Scene(parameters(), {1: b"m" * 32})
+    (upload,), (of_2,) = scene.uploads[1], scene.uploads[2]
+    scene.refuses(1, upload, "^party 1, stage upload: Upload of another session")
+    scene.refuses(1, replace(upload, context=of_2.context), "Upload of another session")
+    scene.hear_all(2, 3, 4)
+    result = scene.finish()
+    assert result.contributors == (2, 3, 4)
+    assert result.total.tolist() == exact_sum(scene.inputs, (2, 3, 4), 32)
 
 
 def test_strangers_and_more_than_a_few_open_uploads_are_refused() -> None:

@@ -14,7 +14,7 @@ from secagg.codec import decode, encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.rng import SeededSource
 from secagg.seal import HpkeSealer, suite
-from tests.protocols.support import examples, one_hot, session_of
+from tests.protocols.support import begin, examples, one_hot, session_of
 
 CLIENTS = 3
 TARGETS = {
@@ -55,7 +55,7 @@ def target(name: str, stage: str, to: int) -> tuple[Machine, bytes, int, bytes]:
     machine = simulation.parties[sender].machine
     stored = machine.snapshot()
     event = Received(SERVER, requests[sender]) if requests else Join()
-    sent = list(machine.handle(event))
+    sent = [*machine.handle(event), *begin(machine, simulation.application)]
     if Contribute in machine.accepts:
         sent += machine.handle(Contribute(one_hot(sender, 5, 16)))
     machine.restore(stored)

@@ -251,7 +251,7 @@ def test_a_survivor_that_did_not_confirm_is_not_asked() -> None:
     stop = scene.until("confirmation")
     sent = {e.to for e in stop.machine.handle(RoundClosed())}
     assert sent == {2, 3, 4, 5}
-    answer = replace(decoded_answer(), context=stop.machine.state.context)
+    answer = replace(decoded_answer(), context=stop.machine.state.bound)
     refused(stop, encode(answer), "was not asked: it did not upload and confirm")
 
 
@@ -437,12 +437,6 @@ ROOT = "the published root is not that of the cohort"
 OF_CLIENT = "the advert of client {}: a signature does not verify"
 
 COHORT = [
-    Case(
-        "another model",
-        "cohort",
-        "the model or the round configuration differs",
-        lambda _s, m: replace(m, application=bytes(32)),
-    ),
     Case(
         "more than the roster",
         "cohort",
@@ -1349,16 +1343,14 @@ def test_neighbours_that_the_graph_does_not_give() -> None:
     refused(stop, other_seed, "neighbours that the graph does not give us")
 
 
-def test_a_cohort_before_this_client_knows_the_model() -> None:
+def test_a_cohort_before_this_client_has_joined() -> None:
     scene = Scene()
     client = masking.Client(scene.session, 1, SeededSource(b"early"), HpkeSealer())
-    for event in (None, Join()):
-        if event:
-            client.handle(event)
-        stop = Stop("cohort", client, SERVER, honest()["cohort"])
-        error = refused(stop, None, "unexpected Cohort")
-        assert error.expected == "no message at this stage"
-    client.handle(Begin(scene.application))
+    stop = Stop("cohort", client, SERVER, honest()["cohort"])
+    error = refused(stop, None, "unexpected Cohort")
+    assert error.expected == "no message at this stage"
+    client.handle(Join())
+    refused(stop, None, "our own advert is not in the published cohort")
 
 
 def test_another_view_of_the_graph_seed_opens_nothing() -> None:
@@ -1374,18 +1366,18 @@ def test_another_view_of_the_graph_seed_opens_nothing() -> None:
     assert error.expected == "what that client sealed for us in this session"
 
 
-def test_an_application_hint_that_lies_opens_nothing() -> None:
-    """Client 1 was shown another model, and the hint was made to fit: the AEAD decides."""
-    scene = Scene()
-    stop = scene.until("cohort")
-    other = masking.Client(scene.session, 1, SeededSource(b"other"), HpkeSealer())
-    other.restore(scene.clients[1].snapshot())
-    other.state = replace(other.state, application=bytes(32))
-    stop = Stop("cohort", other, SERVER, encode(replace(stop.message, application=bytes(32))))
-    stop.deliver()
-    inbox = Stop("inbox", other, SERVER, honest()["inbox"])
-    forged = replace(inbox.message, context=other.state.context)
-    refused(inbox, forged, "does not open")
+@pytest.mark.parametrize("active", [False, True])
+def test_client_and_server_that_are_bound_to_different_models(active: bool) -> None:
+    """The server refuses what client 1 uploads, and client 1 what the server asks of others."""
+    uploaders = (1, 2, 3, 4, 5) if active else (1, 2, 3, 4)
+    scene = Scene(active=active, applications={1: bytes(32)}, uploaders=uploaders)
+    stop = scene.until("upload")
+    error = refused(stop, None, "Upload of another session")
+    assert error.expected == "a message bound to this session, roster and model"
+    requests = scene.server.handle(RoundClosed())
+    assert {e.to for e in requests} == set(uploaders[1:])
+    for each in requests:
+        refused(Stop("request", scene.clients[1], SERVER, each.data), None, "of another session")
 
 
 # --- plain -------------------------------------------------------------------------------

@@ -89,7 +89,6 @@ class World(RuleBasedStateMachine):
         self.parties: dict[int, list[Party]] = {}
         for party in range(N + 1):
             self.parties[party] = [self.fresh(party)]
-        self.tell(self.parties[SERVER][0], Begin(APPLICATION))
         for client in range(1, joined + 1):
             self.join(client, 0)
         for _ in range(min(stages, len(parameters.stages) - 1)):
@@ -127,17 +126,30 @@ class World(RuleBasedStateMachine):
 
     @rule(client=CLIENTS, pick=PICK)
     def join(self, client: int, pick: int) -> None:
-        party = self.copy_of(client, pick)
-        self.tell(party, Join())
+        self.tell(self.copy_of(client, pick), Join())
+
+    def begin(self, party: Party) -> None:
+        """Say what is trained, unless that was said already."""
         if Begin in party.machine.accepts:
             self.tell(party, Begin(APPLICATION))
+
+    @rule(party=st.integers(0, N), pick=PICK)
+    def another_model(self, party: int, pick: int) -> None:
+        """One copy is bound to a model that the others do not have."""
+        copy = self.copy_of(party, pick)
+        before = copy.machine.snapshot()
+        accepted = Begin in copy.machine.accepts
+        self.tell(copy, Begin(bytes(32)))
+        assert (copy.machine.snapshot() != before) is accepted
 
     @rule(client=CLIENTS, pick=PICK)
     def contribute(self, client: int, pick: int) -> None:
         self.attempts += 1
         values = np.zeros(LENGTH, np.uint64)
         values[[client - 1, -client]] = 1000 * client + self.attempts  # in both pieces
-        if self.tell(self.copy_of(client, pick), Contribute(values)):
+        party = self.copy_of(client, pick)
+        self.begin(party)
+        if self.tell(party, Contribute(values)):
             assert client not in self.offered, "a second vector under the same masks"
             self.offered[client] = values
 
@@ -190,6 +202,8 @@ class World(RuleBasedStateMachine):
 
     def hand_over(self, envelope: Envelope, pick: int) -> None:
         party = self.copy_of(envelope.to, pick)
+        if envelope.to == SERVER:
+            self.begin(party)
         self.tell(party, Received(envelope.sender, envelope.data))
 
     # What happens to the hosts
@@ -210,8 +224,6 @@ class World(RuleBasedStateMachine):
             resent = new.resume()
             assert set(resent) <= set(self.history)
             self.flying += resent
-        if Begin in new.machine.accepts:
-            self.tell(new, Begin(APPLICATION))
         return new
 
     def teardown(self) -> None:

@@ -11,7 +11,7 @@ from protocols.masking.messages import Upload
 from secagg.codec import decode, encode
 from secagg.errors import LocalError, PeerError
 from secagg.rng import SystemSource
-from tests.protocols.support import exact_sum, one_hot, session_of
+from tests.protocols.support import begin, exact_sum, one_hot, session_of
 
 N, BITS, LENGTH = 4, 7, 20
 # 20 values, 10 zeros and a one: pieces of 8, 8, 8 and 7 coordinates, of 7 bits each
@@ -25,6 +25,7 @@ def at_upload(length: int = LENGTH, chunk: int = 8, n: int = N) -> Simulation:
     simulation.step("share")
     for request in [e for e in simulation.transcript if e.sender == SERVER][-n:]:
         simulation.parties[request.to].handle(Received(SERVER, request.data))
+        begin(simulation.parties[request.to], simulation.application)
     return simulation
 
 

@@ -83,23 +83,26 @@ def test_semi_honest(suite: str, chunk: int | None) -> None:
     length = 5 if chunk is None else 20
     of = replayed(masking.configure(5, length, 16, threshold=3, floor=3, suite=suite, **options))
     states = {state for state, _ in of[1].tried}
-    assert states == {"Shared", "Ready", "Uploaded", "Done"}
+    assert states == {"Shared", "Ready", "Bound", "Uploaded", "Done"}
     assert ("Ready", "unexpected Cohort") in of[1].tried
     assert ("Done", "unexpected UnmaskRequest") in of[1].tried
     server = {state for state, _ in of[SERVER].tried}
-    assert server == {"Advertising", "Sharing", "Collecting", "Unmasking", "Finished"}
+    assert server == {
+        *("Advertising", "Sharing", "Prepared", "Collecting", "Unmasking", "Finished")
+    }
 
 
 @pytest.mark.parametrize("suite", ["X25519", "MLKEM768-X25519"])
 def test_active(suite: str) -> None:
     of = replayed(active(corrupt=0, suite=suite))
     states = {state for state, _ in of[1].tried}
-    assert states == {"Shared", "Ready", "Unconfirmed", "Confirmed", "Done"}
+    assert states == {"Shared", "Ready", "Bound", "Unconfirmed", "Confirmed", "Done"}
     assert ("Done", "unexpected SurvivorSet") in of[1].tried
     assert ("Done", "unexpected UnmaskProof") in of[1].tried
     server = of[SERVER].tried
     assert {state for state, _ in server} == {
-        *("Advertising", "Sharing", "Collecting", "Confirming", "Unmasking", "Finished")
+        *("Advertising", "Sharing", "Prepared", "Collecting"),
+        *("Confirming", "Unmasking", "Finished"),
     }
     assert ("Confirming", "confirmed twice") in server
     assert ("Finished", "unexpected Confirmation") in server

@@ -9,7 +9,7 @@ from tests.reference.graph import graph_of
 from tests.reference.labels import xor
 from tests.reference.merkle import merkle_root, verify
 from tests.reference.seal import SEED, Hpke, KeyPair, check_key, hpke_of_the_library
-from tests.reference.session import Session, bound_context
+from tests.reference.session import Session, bound_context, cohort_context
 from tests.reference.shamir import SHARE, check_shares, shamir_deal
 from tests.reference.streams import mask, pack_values
 from tests.reference.wire import Message, decode
@@ -99,7 +99,7 @@ class Client:
 
     def _on_cohort(self, m: Message) -> list[bytes]:
         self._check_cohort(m)
-        context1 = bound_context(self.context, self.application, m.graph_seed, m.root)
+        context1 = cohort_context(self.context, m.graph_seed, m.root)
         keys = {advert[0]: advert[2] for advert in m.neighbours}
         shares = self._dealt([self.me, *keys], context1)
         sealed = [
@@ -139,8 +139,6 @@ class Client:
 
     def _check_cohort(self, m: Message) -> None:
         p, parties = self.p, [advert[0] for advert in m.neighbours]
-        if m.application != self.application:
-            raise self._fault("the model or the round configuration differs")
         if not d.rising(parties) or self.me in parties or any(v > p.clients for v in parties):
             raise self._fault("neighbours that are not other members, in order")
         if m.size > p.clients:
@@ -185,6 +183,7 @@ class Client:
         own = {v: d.edge(self.seeds.mask, self.context, self.me, v) for v in senders}
         pair = {v: own[v] if self.me < v else opened[v][0] for v in senders}
         links = b"".join(xor(own[v], opened[v][0]) for v in senders if self.me < v)
+        self.context = bound_context(self.context, self.application)
         masked = self._masked(pair)
         self.held = {
             v: (mask_share, self_share) for v, (_, mask_share, self_share) in opened.items()

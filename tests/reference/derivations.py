@@ -27,12 +27,12 @@ def fingerprint(kind: str, context1: bytes, dealer: int, holder: int, share: byt
     return digest("fingerprint", kind, context1, dealer, holder, share)[:16]
 
 
-def pair_stream(secret: bytes, context1: bytes, u: int, v: int) -> Raw:
-    return derive(secret, "pair mask", context1, min(u, v), max(u, v), "update", length=28)
+def pair_stream(secret: bytes, context2: bytes, u: int, v: int) -> Raw:
+    return derive(secret, "pair mask", context2, min(u, v), max(u, v), "update", length=28)
 
 
-def self_stream(seed: bytes, context1: bytes, u: int) -> Raw:
-    return derive(seed, "self mask", context1, u, "update", length=28)
+def self_stream(seed: bytes, context2: bytes, u: int) -> Raw:
+    return derive(seed, "self mask", context2, u, "update", length=28)
 
 
 def coins_stream(coins: bytes, context1: bytes) -> Raw:
@@ -47,8 +47,8 @@ def signed_advert(context0: bytes, advert: Advert) -> bytes:
     return label("signed advert", context0, *advert[:3])
 
 
-def signed_survivors(context1: bytes, bitmap: bytes) -> bytes:
-    return label("signed survivors", context1, bitmap)
+def signed_survivors(context2: bytes, bitmap: bytes) -> bytes:
+    return label("signed survivors", context2, bitmap)
 
 
 def leaf(advert: Advert) -> bytes:

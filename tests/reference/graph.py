@@ -3,6 +3,7 @@
 from fractions import Fraction
 from math import comb
 
+from tests.reference.errors import Local, Parameter
 from tests.reference.labels import derive
 from tests.reference.streams import keystream
 
@@ -15,7 +16,15 @@ def ring(n: int, seed: bytes) -> list[int]:
 
 
 def graph_of(n: int, degree: int, seed: bytes) -> dict[int, list[int]]:
-    """Each client's neighbours on the roster, in order."""
+    """Each client's neighbours on the roster, in order. Or Parameter, or Local."""
+    if n < 2:
+        raise Parameter(f"a graph has 2 clients or more, not {n}")
+    if not 1 <= degree < n:
+        raise Parameter(f"degree {degree} with {n} clients")
+    if degree % 2 and degree != n - 1:
+        raise Parameter(f"degree {degree} is odd")
+    if len(seed) != 32:
+        raise Local("a graph seed has 32 bytes")
     if degree == n - 1:
         return {v: [w for w in range(1, n + 1) if w != v] for v in range(1, n + 1)}
     order = ring(n, seed)

@@ -28,6 +28,10 @@ def hkdf_extract(salt: bytes, secret: bytes) -> bytes:
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
+    if length < 0:
+        raise OverflowError("a negative length")
+    if length > 255 * 32:
+        raise ValueError("HKDF-SHA256 gives at most 8160 bytes")
     out = block = b""
     for i in range(1, -(-length // 32) + 1):
         block = hmac.digest(prk, block + info + bytes([i]), "sha256")

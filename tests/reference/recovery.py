@@ -18,7 +18,8 @@ class Recovery:
     """From what a server holds when the last stage closes."""
 
     def __init__(self, server: "Server") -> None:
-        self.server, self.p, self.context = server, server.p, server.context
+        self.server, self.p, self.context = server, server.p, server.context1
+        self.bound = server.context
         self.survivors = sorted(server.links)
         self.gone = [u for u in server.sharers if u not in server.links]
         self.returned: dict[tuple[str, int], dict[int, bytes]] = {}
@@ -36,9 +37,7 @@ class Recovery:
 
     def unmask(self) -> list[tuple[int, int, str]]:
         """The sum without masks, in the server; the shares that were left out."""
-        streams = [
-            (-1, d.self_stream(self.seed("self", u), self.context, u)) for u in self.survivors
-        ]
+        streams = [(-1, d.self_stream(self.seed("self", u), self.bound, u)) for u in self.survivors]
         for u in self.gone:
             around = [v for v in self.server.near[u] if v in self.survivors]
             m = self.seed("mask", u) if around else b""
@@ -47,7 +46,7 @@ class Recovery:
                 if v < u:
                     secret = xor(secret, self.server.links[v][u])
                 sign = 1 if v < u else -1  # the survivor's
-                streams.append((-sign, d.pair_stream(secret, self.context, u, v)))
+                streams.append((-sign, d.pair_stream(secret, self.bound, u, v)))
         self._subtract(streams)
         return self.bad
 

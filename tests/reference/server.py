@@ -9,7 +9,7 @@ from tests.reference.graph import graph_of
 from tests.reference.merkle import merkle_path, merkle_root
 from tests.reference.recovery import Recovery
 from tests.reference.seal import check_key, sealed_bytes
-from tests.reference.session import ENVELOPE, Session, bound_context
+from tests.reference.session import ENVELOPE, Session, bound_context, cohort_context
 from tests.reference.shamir import check_shares
 from tests.reference.streams import unpack_values
 from tests.reference.wire import Message, decode
@@ -95,7 +95,6 @@ class Server:
             self._to(
                 u,
                 "cohort",
-                application=self.application,
                 size=len(members),
                 graph_seed=self.graph_seed,
                 root=root,
@@ -105,7 +104,7 @@ class Server:
             )
             for at, u in enumerate(members)
         ]
-        self.context = bound_context(self.context, self.application, self.graph_seed, root)
+        self.context1 = self.context = cohort_context(self.context, self.graph_seed, root)
         self.stage = "share"
         return requests
 
@@ -138,6 +137,7 @@ class Server:
         for u in self.sharers:
             delivered = [[v, self.sealed[v][u]] for v in self.near[u] if v in sharers]
             requests.append(self._to(u, "inbox", delivered=delivered))
+        self.context = bound_context(self.context1, self.application)
         self.stage = "upload"
         return requests
 

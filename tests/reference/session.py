@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 
 from tests.reference.errors import Decode, Parameter
 from tests.reference.graph import failure
+from tests.reference.identity import check_roster
 from tests.reference.labels import digest, label
 from tests.reference.seal import sealed_bytes
 from tests.reference.wire import pack
@@ -126,6 +127,8 @@ def roster_digest(names: Sequence[str]) -> bytes:
 
 
 def identity_digest(members: Sequence[Member]) -> bytes:
+    """Of a roster that keeps to section 3. Or Parameter, or Decode."""
+    check_roster(members)
     return digest(
         "identity roster",
         *(label("member", m.name, m.scheme, m.key, m.expires) for m in members),
@@ -158,5 +161,9 @@ class Session:
         )
 
 
-def bound_context(context0: bytes, application: bytes, graph_seed: bytes, root: bytes) -> bytes:
-    return digest("context1", context0, application, graph_seed, root)
+def cohort_context(context0: bytes, graph_seed: bytes, root: bytes) -> bytes:
+    return digest("context1", context0, graph_seed, root)
+
+
+def bound_context(context1: bytes, application: bytes) -> bytes:
+    return digest("context2", context1, application)

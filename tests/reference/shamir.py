@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from tests.reference.errors import Decode
+from tests.reference.errors import Decode, Local
 from tests.reference.streams import ctr_words
 
 P31 = 2**31 - 1
@@ -30,7 +30,12 @@ def polynomials(secrets: Sequence[bytes], threshold: int, key: bytes, iv: bytes)
 def shamir_deal(
     secrets: Sequence[bytes], points: Sequence[int], threshold: int, key: bytes, iv: bytes
 ) -> list[list[bytes]]:
-    """shares[point][secret]."""
+    """shares[point][secret]. Or Local."""
+    _check_points(points)
+    if not 1 <= threshold <= len(points):
+        raise Local(f"threshold {threshold} with {len(points)} holders")
+    if any(len(secret) != 32 for secret in secrets):
+        raise Local("a secret has 32 bytes")
     rows = polynomials(secrets, threshold, key, iv)
 
     def at(x: int, row: Sequence[int]) -> bytes:
@@ -38,6 +43,11 @@ def shamir_deal(
 
     values = [b"".join(at(x, row) for row in rows) for x in points]
     return [[v[i : i + SHARE] for i in range(0, len(v), SHARE)] for v in values]
+
+
+def _check_points(points: Sequence[int]) -> None:
+    if len(set(points)) < len(points) or not all(1 <= x < P31 for x in points):
+        raise Local("points must be distinct and between 1 and the prime")
 
 
 def lagrange_at_zero(points: Sequence[int]) -> list[int]:
@@ -67,7 +77,8 @@ def check_shares(raw: bytes, count: int) -> None:
 
 
 def reconstruct(points: Sequence[int], shares: Sequence[bytes]) -> bytes:
-    """The 32-byte secret. Or Decode."""
+    """The 32-byte secret. Or Decode, or Local."""
+    _check_points(points)
     if any(len(share) != SHARE for share in shares):
         raise Decode(f"a share has {SHARE} bytes")
     check_shares(b"".join(shares), len(shares))

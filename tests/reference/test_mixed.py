@@ -96,9 +96,10 @@ def test_another_application_is_refused_across_implementations() -> None:
         object.__setattr__(other, "application", bytes(32))
         clients |= {3: real_client(other, 3), 4: plain_client(other, 4)}
         played = play(of, clients, server(of))
-        assert [u for u, _ in played.refusals] == [3, 4]
+        assert [(who, e.peer) for who, e in played.refusals] == [(0, 3), (0, 4)]
+        assert all(e.reason.endswith("of another session") for _, e in played.refusals)
         assert played.abort is not None
-        assert played.abort.reason == "only 2 clients shared their keys, fewer than 3"
+        assert played.abort.reason == "only 2 clients uploaded, fewer than 3"
 
 
 def test_the_suites_are_both_met() -> None:

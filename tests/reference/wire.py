@@ -100,7 +100,6 @@ KEYS = ("party", "b32", "bytes", "bytes")
 FIELDS: dict[str, dict[str, Any]] = {
     "advert": {"nonce": "b32", "channel_key": "bytes", "signature": "bytes"},
     "cohort": {
-        "application": "b32",
         "size": "count",
         "graph_seed": "b32",
         "root": "b32",

@@ -65,7 +65,7 @@ def test_roster_is_injective(one: list[str], other: list[str]) -> None:
     assert same == (one == other)
 
 
-@pytest.mark.parametrize("call", ["session_context", "bound_context"])
+@pytest.mark.parametrize("call", ["session_context", "cohort_context", "bound_context"])
 @given(data=st.data())
 def test_each_argument_changes_a_context(call: str, data: Any) -> None:
     function = getattr(context, call)
@@ -120,8 +120,9 @@ def test_the_kinds_of_digest_do_not_meet() -> None:
     same = ("", b"", b"", b"")
     digests = {
         context.session_context(*same),
-        context.bound_context(b"", b"", b"", b""),
+        context.cohort_context(b"", b"", b""),
+        context.bound_context(b"", b""),
         context.roster_digest(["", "", "", ""]),
         context.application_digest([], b""),
     }
-    assert len(digests) == 4
+    assert len(digests) == 5

@@ -151,7 +151,6 @@ def _adverts(name: str) -> Iterator[Attempt]:
 
 def _cohorts(name: str) -> Iterator[Attempt]:
     one: dict[str, Callable[[Any], Any]] = {
-        "another model": put(application=flip),
         "another graph seed": put(graph_seed=flip),
         "another root": put(root=flip),
         "another index": put(index=lambda i: (i + 1) % 4),

@@ -10,7 +10,7 @@ from tests.reference.seal import SEED, KeyPair
 from tests.reference.session import Member, Parameters, identity_digest, private_key
 from tests.vectors.files import Vectors, refused
 
-CONTEXT0, CONTEXT1 = sha256(b"context0"), sha256(b"context1")
+CONTEXT0, CONTEXT1, CONTEXT2 = (sha256(b"context%d" % i) for i in range(3))
 
 
 def secret(name: str) -> bytes:
@@ -36,11 +36,11 @@ def masking_vectors() -> Vectors:
             ("shares_info", [CONTEXT1, u, v], d.shares_info(CONTEXT1, u, v)),
         ]
     for low, high in ((1, 2), (3, 7)):
-        stream = d.pair_stream(m, CONTEXT1, low, high)
-        calls.append(("pair_stream", [m, CONTEXT1, low, high], stream))
+        stream = d.pair_stream(m, CONTEXT2, low, high)
+        calls.append(("pair_stream", [m, CONTEXT2, low, high], stream))
     for u in (1, 9):
         calls += [
-            ("self_stream", [b, CONTEXT1, u], d.self_stream(b, CONTEXT1, u)),
+            ("self_stream", [b, CONTEXT2, u], d.self_stream(b, CONTEXT2, u)),
             ("mask_commitment", [m, CONTEXT1, u], d.commitment("mask", m, CONTEXT1, u)),
             ("self_commitment", [b, CONTEXT1, u], d.commitment("self", b, CONTEXT1, u)),
         ]
@@ -54,7 +54,7 @@ def masking_vectors() -> Vectors:
     bitmap = d.bitmap_of([1, 3, 9], 9)
     calls += [
         ("signed_advert", [CONTEXT0, *advert[:3]], d.signed_advert(CONTEXT0, advert)),
-        ("signed_survivors", [CONTEXT1, bitmap], d.signed_survivors(CONTEXT1, bitmap)),
+        ("signed_survivors", [CONTEXT2, bitmap], d.signed_survivors(CONTEXT2, bitmap)),
         ("leaf", [*advert[:3], b""], d.leaf(advert)),
         ("leaf", [*advert[:3], bytes(64)], d.leaf([*advert[:3], bytes(64)])),
     ]
@@ -217,8 +217,12 @@ def identity_vectors() -> Vectors:
     ]
     small = [0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18, 1 + 2**255]
     keys = [("of small order or not canonical", u.to_bytes(32, "little")) for u in small]
+    keys += [
+        ("not on the curve", (2).to_bytes(32, "little")),
+        ("not canonical, not of small order", (2**255 - 19 + 3).to_bytes(32, "little")),
+    ]
     keys += [("too short", one.key[1:]), ("too long", one.key + b"\0"), ("empty", b"")]
-    bad_names = ["", " padded", "tab\t", "e\u0301", "x" * 101]
+    bad_names = ["", " padded", "no\u00a0break", "tab\t", "e\u0301", "x" * 101]
     return {
         "roster": [
             {"members": [_member_json(m) for m in of], "digest": identity_digest(of).hex()}
@@ -252,7 +256,7 @@ def identity_vectors() -> Vectors:
                 refused(
                     "member", "ParameterError", "day", member=_member_json(one) | {"expires": e}
                 )
-                for e in ("2030-02-30", "2030-2-3", "tomorrow")
+                for e in ("2030-02-30", "2030-2-3", "20301231", "2030-W01-1", "tomorrow")
             ),
             refused("roster", "ParameterError", "empty", members=[]),
             refused(

@@ -23,7 +23,6 @@ EXAMPLES: list[tuple[str, Fields]] = [
     (
         "cohort",
         {
-            "application": _b32("a"),
             "size": 3,
             "graph_seed": _b32("g"),
             "root": _b32("r"),
@@ -35,7 +34,6 @@ EXAMPLES: list[tuple[str, Fields]] = [
     (
         "cohort",
         {
-            "application": _b32("a"),
             "size": 2**53,
             "graph_seed": _b32("g"),
             "root": _b32("r"),

@@ -126,7 +126,7 @@ def fixed_refusals() -> list[Vectors]:
         refused("fixed", "ParameterError", "choose 1 to 32", **base | {"bits": 33}),
         *(
             refused("fixed", "ParameterError", "positive finite range", **base | {"clip": clip})
-            for clip in ("0x0p+0", "-0x1p+0", "nan", "inf")
+            for clip in ("0x0p+0", "-0x1p+0", "nan", "inf", "0x1p-1070", "0x1p+1023")
         ),
         refused("fixed", "ParameterError", "max_weight must be", **base | {"max_weight": 0}),
         refused(
@@ -162,6 +162,8 @@ def value_refusals() -> list[Vectors]:
         refused("decode", "LocalError", "no cohort can have", total=[0, 0]),
         refused("decode", "LocalError", "no cohort can have", total=[0, 51]),
         refused("decode", "LocalError", "no cohort can have", total=[0, 2**64 - 1]),
+        refused("decode", "LocalError", "beyond what the weights", total=[256, 1]),
+        refused("decode", "LocalError", "at least one value", total=[5]),
     ]
 
 

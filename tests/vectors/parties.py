@@ -70,6 +70,10 @@ class RealParty:
         except errors.SecaggError as error:
             raise translated(error) from None
 
+    def begin(self) -> None:
+        if Begin in self.machine.accepts:
+            self.handle(Begin(self._script.application))
+
     @property
     def stage(self) -> str:
         return self.machine.state.stage
@@ -77,12 +81,11 @@ class RealParty:
 
 class RealClient(RealParty):
     def start(self) -> list[bytes]:
-        sent = self.handle(Join())
-        self.handle(Begin(self._script.application))
-        return [e.data for e in sent]
+        return [e.data for e in self.handle(Join())]
 
     def hear(self, sender: int, data: bytes) -> list[bytes]:
         sent = self.handle(Received(sender, data))
+        self.begin()
         if Contribute in self.machine.accepts:
             values = np.array(self._script.values[self.machine.me], np.uint64)
             sent += self.handle(Contribute(values))
@@ -94,7 +97,9 @@ class RealServer(RealParty):
         self.handle(Received(sender, data))
 
     def close(self) -> list[tuple[int, bytes]]:
-        return [(e.to, e.data) for e in self.handle(RoundClosed())]
+        sent = self.handle(RoundClosed())
+        self.begin()
+        return [(e.to, e.data) for e in sent]
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -137,9 +142,7 @@ def real_client(
 
 
 def real_server(script: Script) -> RealServer:
-    machine = masking.new_server(real_session(script), _Given([script.graph_seed]))
-    machine.handle(Begin(script.application))
-    return RealServer(machine, script)
+    return RealServer(masking.new_server(real_session(script), _Given([script.graph_seed])), script)
 
 
 def plain_client(

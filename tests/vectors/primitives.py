@@ -12,7 +12,12 @@ from tests.reference.labels import (
     sha256,
 )
 from tests.reference.merkle import merkle_hash, merkle_path, merkle_root
-from tests.reference.session import application_digest, bound_context, roster_digest
+from tests.reference.session import (
+    application_digest,
+    bound_context,
+    cohort_context,
+    roster_digest,
+)
 from tests.vectors.files import Vectors, error, load, refused
 
 __all__ = [
@@ -156,6 +161,7 @@ def merkle_vectors() -> Vectors:
             good | {"why": "another leaf", "leaf": leaves[3].hex()},
             good | {"why": "another index", "index": 3},
             good | {"why": "index below zero", "index": -1},
+            merkle_case(5, 0) | {"why": "index below zero, the first path", "index": -1},
             good | {"why": "index beyond the end", "index": 5},
             good | {"why": "an empty tree", "index": 0, "size": 0},
             good | {"why": "a smaller tree", "size": 4},
@@ -196,12 +202,8 @@ CONTEXTS: dict[str, dict[str, Any]] = {  # the arguments of one call each, bytes
         "session_id": "11" * 32,
         "roster": "22" * 32,
     },
-    "bound_context": {
-        "context0": "33" * 32,
-        "application": "44" * 32,
-        "graph_seed": "55" * 32,
-        "adverts": "66" * 32,
-    },
+    "cohort_context": {"context0": "33" * 32, "graph_seed": "55" * 32, "adverts": "66" * 32},
+    "bound_context": {"context1": "33" * 32, "application": "44" * 32},
     "application_digest": {
         "arrays": [["w", "<f4", [2, 3], "00" * 24], ["b", "<f4", [3], "01" * 12]],
         "configuration": "7b7d",
@@ -216,8 +218,9 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("session_context", {"protocol": "maskin", "parameters": "6700ff"}),
     ("session_context", {"parameters": "00", "session_id": "ff" + "11" * 32}),
     ("session_context", {"roster": ""}),
-    ("bound_context", {"context0": "44" * 32, "application": "33" * 32}),
-    ("bound_context", {"graph_seed": "66" * 32, "adverts": "55" * 32}),
+    ("cohort_context", {"context0": "55" * 32, "graph_seed": "33" * 32}),
+    ("cohort_context", {"graph_seed": "66" * 32, "adverts": "55" * 32}),
+    ("bound_context", {"context1": "44" * 32, "application": "33" * 32}),
     ("application_digest", {"configuration": "7b7d20"}),
     (
         "application_digest",
@@ -255,6 +258,8 @@ def context_reference(call: str, case: Vectors) -> bytes:
         return application_digest(given["arrays"], given["configuration"])
     if call == "roster_digest":
         return roster_digest(given["names"])
+    if call == "cohort_context":
+        return cohort_context(*given.values())
     if call == "bound_context":
         return bound_context(*given.values())
     return digest("context0", *given.values())

@@ -2,9 +2,12 @@
 
 import hashlib
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from tests.reference.curve import LOW_ORDER, P255, ladder, x25519, x25519_public
 from tests.reference.hpke import (
     dhkem_encapsulate,
+    dhkem_shared,
     hpke_seal,
     key_schedule,
     labeled_expand,
@@ -116,11 +119,20 @@ def seal_refusals(opened: dict[str, Vectors]) -> list[Vectors]:
         sealings.append(good | {"refused": "open", "why": "info", "info": good["info"] + "00"})
         raw = sealed[: enc - 32] + bytes(32) + sealed[enc:]
         sealings.append(good | {"refused": "open", "why": "enc of low order", "sealed": raw.hex()})
+    sealings.append(opened["X25519"] | known_to_all(opened["X25519"]))
     trimmed = [{k: v for k, v in s.items() if k not in ("public", "plaintext")} for s in sealings]
     return [
         refused("key", "DecodeError", message, suite=suite, why=why, raw=raw.hex())
         for suite, why, raw, message in keys
     ] + [s | {"error": "DecodeError", "message": no_open} for s in trimmed]
+
+
+def known_to_all(good: Vectors) -> Vectors:
+    """An enc of low order whose shared secret needs no private key (RFC 9180, section 7.1.4)."""
+    enc, public, info = bytes(32), bytes.fromhex(good["public"]), bytes.fromhex(good["info"])
+    key, nonce = key_schedule(0x0020, 2, dhkem_shared(bytes(32), enc, public), info)
+    sealed = enc + AESGCM(key).encrypt(nonce, bytes.fromhex(good["plaintext"]), b"")
+    return {"refused": "open", "why": "a shared secret of zero", "sealed": sealed.hex()}
 
 
 def seal_vectors() -> Vectors:

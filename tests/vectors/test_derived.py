@@ -14,14 +14,10 @@ from secagg.graph import neighbours, neighbours_of, permutation
 from secagg.identity import Member, PublicIdentity, Roster
 from secagg.prg import StreamKey
 from secagg.seal import suite
-from tests.reference.curve import is_key
-from tests.reference.errors import Decode
-from tests.reference.seal import check_key
-from tests.reference.streams import mask, pack_values, unpack_values
 from tests.vectors.files import Vectors, load
 
 MASKING, GRAPH, PARAMETERS = load("masking"), load("graph"), load("parameters")
-IDENTITY, MESSAGES, SEAL = load("identity"), load("messages"), load("seal")
+IDENTITY, MESSAGES = load("identity"), load("messages")
 
 
 def refuses(case: Vectors, call: Any) -> None:
@@ -184,40 +180,3 @@ def test_refused_messages(case: Vectors) -> None:
 def test_every_message_has_vectors() -> None:
     assert {case["tag"] for case in MESSAGES["message"]} == set(RECEIVABLE)
     assert {case["tag"] for case in MESSAGES["negative"]} == set(RECEIVABLE)
-
-
-# --- the reference on files that it does not make ----------------------------------------
-
-
-FROM_THE_START = [c for c in load("prg")["streams"] if c["start"] + c["length"] <= 1 << 16]
-
-
-@pytest.mark.parametrize("case", FROM_THE_START, ids=lambda case: case["name"])
-def test_the_reference_streams(case: Vectors) -> None:
-    key = bytes.fromhex(case["key"] + case["iv"])
-    size = case["word_bits"] // 8
-    words = mask(key, case["start"] + case["length"], case["word_bits"])[case["start"] :]
-    assert b"".join(w.to_bytes(size, "little") for w in words).hex() == case["stream"]
-
-
-@pytest.mark.parametrize("case", load("packing")["packed"], ids=lambda case: case["name"])
-def test_the_reference_packs(case: Vectors) -> None:
-    values, data = [int(v) for v in case["values"]], bytes.fromhex(case["packed"])
-    assert pack_values(values, case["bits"]) == data
-    assert unpack_values(data, case["bits"], len(values)) == values
-
-
-@pytest.mark.parametrize("case", load("packing")["refused"], ids=lambda case: case["reason"])
-def test_the_reference_refuses_wrong_packings(case: Vectors) -> None:
-    with pytest.raises(Decode):
-        unpack_values(bytes.fromhex(case["packed"]), case["bits"], case["length"])
-
-
-def test_the_reference_refuses_the_same_keys() -> None:
-    for case in SEAL["negative"]:
-        if case["refused"] == "key":
-            with pytest.raises(Decode):
-                check_key(case["suite"], bytes.fromhex(case["raw"]))
-    for case in SEAL["key_pair"]:
-        check_key(case["suite"], bytes.fromhex(case["public"]))
-        assert is_key(bytes.fromhex(case["public"])[-32:])

@@ -141,7 +141,7 @@ class Client(Machine):
             self._check_keys(peers)
         context = self.session.context
         if not self.parameters.unbound_model:
-            context = bound_context(context, state.application, bytes(32), bytes(32))
+            context = bound_context(context, state.application)
         points = [self.me, *(key.party for key in peers)]
         _, own, coins = state.secrets
         dealt = shamir.deal(

@@ -127,7 +127,7 @@ class Server(Machine):
         """Send everybody all keys."""
         context = state.context
         if not self.parameters.unbound_model:
-            context = bound_context(context, state.application, bytes(32), bytes(32))
+            context = bound_context(context, state.application)
         cohort = Cohort(state.context, state.application, tuple(state.keys.values()))
         fixed = Sharing(context, state.application, state.keys, {}, {}, {})
         return Step(fixed, tuple((u, cohort) for u in state.keys))
