@@ -20,8 +20,8 @@ test-flower: $(FLOWER)/.ready  ## secure aggregation on Flower: in process, on R
 fuzz: $(READY)  ## 50,000 seeded mutations of everything that a peer or a file can bring
 	$(BIN)/python -W error -m tests.fuzz
 
-matrix: $(READY)  ## every pair of faults of the fault matrix, in both modes
-	SECAGG_MATRIX=all $(BIN)/python -m pytest -n auto tests/protocols/test_matrix.py
+matrix: $(READY)  ## every pair of faults of the fault matrix, for each protocol and mode
+	SECAGG_MATRIX=all $(BIN)/python -m pytest -n auto --dist worksteal tests/protocols/test_matrix.py tests/protocols/test_matrix_others.py
 
 lint: $(READY)  ## style and strict types
 	$(BIN)/ruff check .

@@ -2,8 +2,9 @@
 
 A client draws one short key s for all its chunks of one session. The sum of ciphertexts is a
 ciphertext of the sum under the sum of the keys, which may be known: ACORN (Bell et al.,
-USENIX Security 2023, section 4); docs/lattice.md says why a sum of keys and errors is all the
-server learns. Chunks are independent of each other: they are made in parallel, and streamed.
+USENIX Security 2023; section 3.2 of ePrint 2022/1461). docs/lattice.md says why a sum of keys
+and errors is all the server learns. Chunks are independent of each other: they are made in
+parallel, and streamed.
 
 `a` is public and nobody's choice: the words of an AES-128-CTR stream whose key is derived from
 the context that all parties share, cut to 30 bits, those below the prime in order. For chunk c

@@ -123,8 +123,8 @@ class Client(Machine):
         if len(parties) < need:
             why = f"only {len(parties)} decryptors have keys, fewer than {need}"
             raise ProtocolAborted(why, stage=state.stage)
-        context1 = context_of(state.context, state.application, committee.keys)
-        return Step(Ready(context1, state.seeds, committee.keys))
+        context2 = context_of(state.context, state.application, committee.keys)
+        return Step(Ready(context2, state.seeds, committee.keys))
 
     @on(Ready, Contribute)
     def upload(self, state: Ready, event: Contribute) -> Step[Done]:

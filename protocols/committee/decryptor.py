@@ -54,7 +54,7 @@ class Announced(State, frozen=True, tag="announced"):
 
     @property
     def expected_context(self) -> bytes:
-        """Deliveries come under `context0`, and say what makes up `context1`."""
+        """Deliveries come under `context0`, and say what makes up `context2`."""
         return self.context
 
 
@@ -67,7 +67,7 @@ class Holding(State, frozen=True, tag="holding"):
 
     @property
     def expected_context(self) -> bytes:
-        """`context1`."""
+        """`context2`."""
         return self.context
 
 
@@ -110,10 +110,10 @@ class Decryptor(Machine):
         senders = [each.sender for each in delivery.delivered]
         if sorted(set(senders)) != senders or senders[-1:] > [self.parameters.clients]:
             raise self.refuse(SERVER, "deliveries that are not from distinct clients, in order")
-        context1 = context_of(state.context, delivery.application, delivery.keys)
-        opened = ((each.sender, self._unseal(keys, context1, each)) for each in delivery.delivered)
+        context2 = context_of(state.context, delivery.application, delivery.keys)
+        opened = ((each.sender, self._unseal(keys, context2, each)) for each in delivery.delivered)
         shares = {party: share for party, share in opened if share is not None}
-        return Step(Holding(context1, shares), ((SERVER, Report(context1, tuple(shares))),))
+        return Step(Holding(context2, shares), ((SERVER, Report(context2, tuple(shares))),))
 
     @receives(Holding, OpenRequest)
     def answer(self, state: Holding, request: OpenRequest, sender: int) -> Step[Done]:
@@ -135,10 +135,10 @@ class Decryptor(Machine):
         label = "committee key", self.session.context, self.me
         return self._suite.key_pair(kdf.derive(seed, *label, length=length))
 
-    def _unseal(self, keys: KeyPair, context1: bytes, each: Delivered) -> bytes | None:
+    def _unseal(self, keys: KeyPair, context2: bytes, each: Delivered) -> bytes | None:
         """A client's share, or None: what does not open is reported by being left out."""
         try:
-            share = keys.open(each.sealed, info(context1, each.sender, self.me))
+            share = keys.open(each.sealed, info(context2, each.sender, self.me))
             vshare.check(share, self.parameters.plan.ring.degree)
         except DecodeError:
             return None

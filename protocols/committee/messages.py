@@ -50,7 +50,7 @@ class Delivered(Value, frozen=True):
 
 
 class Delivery(Message, frozen=True, tag="committee-delivery"):
-    """Stage `report`, server to decryptor, bound to `context0`: what makes up `context1`, and
+    """Stage `report`, server to decryptor, bound to `context0`: what makes up `context2`, and
     the sealed shares of every client that uploaded, in order.
     """
 
@@ -83,6 +83,6 @@ def context_of(context0: bytes, application: bytes, keys: Iterable[DecryptorKey]
     return bound_context(cohort_context(context0, bytes(32), root(leaves)), application)
 
 
-def info(context1: bytes, client: int, decryptor: int) -> bytes:
+def info(context2: bytes, client: int, decryptor: int) -> bytes:
     """What a client's shares for a decryptor are sealed under."""
-    return label("committee shares", context1, client, decryptor)
+    return label("committee shares", context2, client, decryptor)

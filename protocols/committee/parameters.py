@@ -49,6 +49,11 @@ class CommitteeParameters(Parameters, frozen=True, dict=True):
         return self.decryptors
 
     @property
+    def helper_floor(self) -> int:
+        """The threshold."""
+        return self.threshold
+
+    @property
     def helper_role(self) -> str:
         """What errors call one of them."""
         return "decryptor"

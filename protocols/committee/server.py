@@ -70,7 +70,7 @@ class Fixed(State, frozen=True):
 
     @property
     def expected_context(self) -> bytes:
-        """`context1`."""
+        """`context2`."""
         return self.context
 
 
@@ -196,10 +196,10 @@ class Server(Machine):
             raise LocalError("say Begin, with the application digest, before closing the stage")
         self._require(state.keys, self.parameters.threshold, "decryptors have keys")
         keys = tuple(DecryptorKey(*each) for each in sorted(state.keys.items()))
-        context1 = context_of(state.context, state.application, keys)
+        context2 = context_of(state.context, state.application, keys)
         total = RingVector(32, rlwe.zero_sum(self._plan))
         message = Committee(state.context, state.application, keys)
-        following = Collecting(context1, total, state.application, keys, {}, {})
+        following = Collecting(context2, total, state.application, keys, {}, {})
         return Step(following, ((party, message) for party in self._clients))
 
     # Stage upload

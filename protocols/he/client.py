@@ -114,10 +114,10 @@ class Client(Machine):
             suite(self.parameters.suite).public_key(offer.sealing_key)
         except DecodeError as error:
             raise self.refuse(SERVER, str(error), expected="keys of our parameters") from None
-        context1 = keys.upload_context(
+        context2 = keys.upload_context(
             self.session.context, state.application, offer.key, offer.sealing_key
         )
-        return Step(Ready(context1, offer.key, offer.sealing_key))
+        return Step(Ready(context2, offer.key, offer.sealing_key))
 
     @on(Ready, Contribute)
     def upload(self, state: Ready, event: Contribute) -> Step[Done]:

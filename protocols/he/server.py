@@ -64,7 +64,7 @@ class Collecting(State, frozen=True, tag="collecting"):
 
     @property
     def expected_context(self) -> bytes:
-        """`context1`."""
+        """`context2`."""
         return self.context
 
 
@@ -189,9 +189,9 @@ class Server(Machine):
         self._require(state.present, "joined")
         sealing_key = keys.sealing_keys(self._suite, state.seed, state.context).public.raw
         offer = Offer(state.context, state.application, state.key, sealing_key)
-        context1 = keys.upload_context(state.context, state.application, state.key, sealing_key)
+        context2 = keys.upload_context(state.context, state.application, state.key, sealing_key)
         fixed = Collecting(
-            context1, state.seed, state.key, state.present, frozenset(), {}, total=()
+            context2, state.seed, state.key, state.present, frozenset(), {}, total=()
         )
         return Step(fixed, tuple((party, offer) for party in sorted(state.present)))
 
