@@ -27,9 +27,12 @@ from tests.protocols.active_support import Round, pair_of
 from tests.protocols.support import exact_sum
 
 STATES = {
-    False: ("Bound", "Shared", "Uploaded", "Advertising", "Sharing", "Collecting", "Unmasking"),
+    False: (
+        *("Advertised", "Shared", "Uploaded"),
+        *("Advertising", "Sharing", "Collecting", "Unmasking"),
+    ),
     True: (
-        *("Bound", "Shared", "Unconfirmed", "Confirmed"),
+        *("Advertised", "Shared", "Unconfirmed", "Confirmed"),
         *("Advertising", "Sharing", "Collecting", "Confirming", "Unmasking"),
     ),
 }
