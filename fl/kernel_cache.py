@@ -1,6 +1,7 @@
 """Where compiled kernels are kept: machine code, so in a folder that only its owner can write."""
 
 import os
+import sys
 from pathlib import Path
 
 from secagg.errors import LocalError
@@ -21,4 +22,7 @@ def use_private_cache() -> None:
         folder.chmod(0o700)
     except OSError:
         return
-    set_cache_dir(str(folder))
+    if "numba" in sys.modules:
+        set_cache_dir(str(folder))
+    else:  # it reads this when it is imported, which takes a process a quarter of a second
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)

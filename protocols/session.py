@@ -43,6 +43,11 @@ class Parameters(Value, frozen=True):
         return 0
 
     @property
+    def helper_floor(self) -> int:
+        """The fewest of them with whose answers a stage can end well."""
+        return self.helpers
+
+    @property
     def helper_role(self) -> str:
         """What one of them is called, in a word or two."""
         return "helper"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import prg
+from secagg import kernels, prg
 from secagg.errors import LocalError, ParameterError
 from secagg.ring import word
 
@@ -139,7 +139,8 @@ class FixedPoint:
         if int(total[:-1].max()) > weights * (2**self.bits - 1):
             raise LocalError("a value of the sum is beyond what the weights in it allow")
         mean = np.empty(total.size - 1, np.float64)
-        scaled = getattr(_compiled(), "decode", _decode_numpy)
+        compiled = _compiled() if kernels.worth(10 * mean.size) else None
+        scaled = getattr(compiled, "decode", _decode_numpy)
         scaled(_plain(total[:-1], _WORDS), self.scale * weights, float(self.clip), mean)
         return mean, weights
 
@@ -169,7 +170,8 @@ class FixedPoint:
         """Fill `words`, zeros, with the encoding; how many values are beyond the clip, how
         many of them not finite.
         """
-        rounded = getattr(_compiled(), "encode", _encode_numpy)
+        compiled = _compiled() if kernels.worth(10 * values.size) else None
+        rounded = getattr(compiled, "encode", _encode_numpy)
         top = float(weight * (2**self.bits - 1))
         setting = float(self.clip), self.scale, float(weight), top
         beyond, broken = 0, 0

@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from secagg import kernels
 from secagg.errors import DecodeError, LocalError
 
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
@@ -40,7 +41,7 @@ def pack(values: Words, bits: SupportsIndex) -> bytes:
     if width in _WHOLE:
         _check_fits(int(plain.max(initial=0)), width)
         return bytes(plain.astype(f"<u{width // 8}", copy=False).data)
-    if (compiled := _compiled()) is None:
+    if not kernels.worth(100 * plain.size) or (compiled := _compiled()) is None:
         _check_fits(int(plain.max(initial=0)), width)
         return _pack_numpy(plain, width)
     result = BytesIO(bytes(packed_bytes(plain.size, width)))
@@ -94,7 +95,7 @@ def _add(acc: Any, raw: npt.NDArray[np.uint8], bits: int) -> None:
     """Unpack `raw`, whose length is right, into `acc` by the fastest way there is."""
     if bits in _WHOLE:
         np.add(acc, raw.view(f"<u{bits // 8}"), out=acc)
-    elif (compiled := _compiled()) is None:
+    elif not kernels.worth(100 * acc.size) or (compiled := _compiled()) is None:
         _add_numpy(acc, raw, bits)
     else:
         compiled.add(acc, raw, bits)

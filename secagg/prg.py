@@ -80,7 +80,9 @@ def add_masks(
     first = _check_range(start, acc.size, acc.itemsize)
     _check_streams(streams)
     minus = _check_signs(signs, len(streams))
-    name = _check_backend(backend)
+    chosen = backend or _chosen.get()
+    fast = chosen is not None or kernels.worth(len(streams) * words.nbytes // 4)
+    name = _check_backend(chosen) if fast else "openssl"
     if threads is not None and (type(threads) is not int or threads < 1):
         raise LocalError("threads are a whole number, at least one")
     if acc.size == 0 or not streams:

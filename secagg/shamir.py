@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from secagg import field, prg
+from secagg import field, kernels, prg
 from secagg.errors import DecodeError, LocalError
 from secagg.field import PRIME
 
@@ -135,7 +135,8 @@ def _join(limbs: Limbs) -> list[bytes]:
 
 def _evaluate(constant: Limbs, coefficients: Limbs, points: Limbs) -> Any:
     """The value of every polynomial at every point, (points, limbs), as 32-bit words."""
-    if (compiled := _compiled()) is None:
+    worth = kernels.worth(10 * points.size * coefficients.size)
+    if not worth or (compiled := _compiled()) is None:
         return _evaluate_numpy(constant, coefficients, points).astype("<u4")
     out = np.empty((points.size, constant.size), np.uint32)
     compiled.evaluate(constant, coefficients, points, out)
@@ -153,7 +154,8 @@ def _evaluate_numpy(constant: Limbs, coefficients: Limbs, points: Limbs) -> Limb
 
 def _interpolate(points: Limbs, shares: Any) -> Limbs:
     """The limbs of each secret from `shares` (secrets, points, limbs), once in range."""
-    if (compiled := _compiled()) is None:
+    worth = kernels.worth(10 * shares.size + 1000 * points.size)
+    if not worth or (compiled := _compiled()) is None:
         _check_limbs(int(shares.max(initial=0)))
         return field.weighted_sum(shares.astype(np.uint64), field.lagrange_at_zero(points.tolist()))
     basis = np.empty_like(points)

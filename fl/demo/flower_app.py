@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fl.flower import Patience, Protection, SecureGrid, secure, secure_mod
+from fl.flower import Patience, Protection, SecureGrid, find_helpers, secure, secure_mod
 from fl.flower.protection import UPLOAD
 from fl.flower.wire import Reply, Request, is_ours, unpack
 from fl.settings import Settings
@@ -196,10 +196,11 @@ def _serve(plan: Plan, inner: Grid) -> None:
     from fl.round import model_bytes  # noqa: PLC0415
 
     settings = plan.settings
-    _wait_for(plan.clients, inner)
+    _wait_for(plan.clients + len(settings.helpers), inner)
     least = settings.parameters(1).floor
     strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=least, min_train_nodes=least)
-    grid = secure(strategy, inner, plan.protection, patience=Patience(deadline=120.0))
+    patience, helpers = Patience(deadline=120.0), find_helpers(inner, plan.protection)
+    grid = secure(strategy, inner, plan.protection, helpers=helpers, patience=patience)
     model = build(settings.dataset.widths, settings.seed)
 
     def tell(number: int, arrays: ArrayRecord) -> MetricRecord:

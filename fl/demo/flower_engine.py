@@ -106,13 +106,15 @@ class FlowerFederation:
         try:
             self._plan.protection.parameters(len(self.settings.roster), 1)
             self._write_app()
-            port, *ports = _free_ports(1 + len(self.settings.roster))
+            parties = (*sorted(self._alive), *self.settings.helpers)
+            port, *ports = _free_ports(1 + len(parties))
             self._start("superlink", "flower-superlink", "--insecure", "--port", str(port))
             self._wait_for_link(port)
-            for i, own in enumerate(ports):
+            for who, own in zip(parties, ports, strict=True):
                 where = ("--superlink", f"127.0.0.1:{port}", "--port", str(own))
-                node = (*where, "--node-config", f"partition-id={i}")
-                self._start(f"supernode-{i + 1}", "flower-supernode", "--insecure", *node)
+                role = ' secagg-role="helper"' if who in self.settings.helpers else ""
+                node = (*where, "--node-config", f"partition-id={who - 1}{role}")
+                self._start(f"supernode-{who}", "flower-supernode", "--insecure", *node)
             config = self._home / "run" / "config.toml"
             config.parent.mkdir()
             config.write_text(CONNECTION.format(port=port))

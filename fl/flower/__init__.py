@@ -15,6 +15,7 @@ from fl.flower.exchange import Patience
 from fl.flower.grid import SecureGrid
 from fl.flower.protection import Protection
 from fl.flower.report import Lost, RoundReport
+from fl.flower.roles import find_helpers
 from fl.flower.strategies import secure
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Protection",
     "RoundReport",
     "SecureGrid",
+    "find_helpers",
     "secure",
     "secure_mod",
 ]

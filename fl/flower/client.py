@@ -6,7 +6,7 @@ server cannot turn the protection off.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from logging import WARNING
@@ -14,9 +14,10 @@ from logging import WARNING
 from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.common import log
 
-from fl.flower.digests import application_of, model_of
+from fl.flower.digests import application_of, attempted, model_of
 from fl.flower.protection import Protection
-from fl.flower.state import Kept, Memory
+from fl.flower.roles import CLIENT, HELPER, Role, configured_role, is_helper
+from fl.flower.state import Memory
 from fl.flower.values import Layout, category, encode_reply
 from fl.flower.wire import (
     VERSION,
@@ -28,12 +29,14 @@ from fl.flower.wire import (
     Schema,
     is_ours,
     pack,
+    shared_out,
     unpack,
     without_ours,
 )
 from fl.kernel_cache import use_private_cache
 from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
+from secagg import kernels
 from secagg.codec import encode
 from secagg.errors import ParameterError, PeerError, ProtocolAborted, SecaggError
 from secagg.prg import Words
@@ -51,13 +54,19 @@ Signer = Identity | Callable[[Context], Identity] | None
 
 @cache
 def _private_cache() -> None:
-    """Each message may have a process of its own: its kernels must not be compiled anew."""
+    """Each message may have a process of its own: no kernel is to be compiled anew in each, or to
+    be loaded for little.
+    """
     if "secagg.kernels._jit" not in sys.modules:  # else somebody chose already
         use_private_cache()
+        kernels.postpone()
 
 
-def secure_mod(protection: Protection, *, identity: Signer = None) -> Mod:
-    """The mod. identity: this member's key in active mode, or where to get it from.
+def secure_mod(
+    protection: Protection, *, identity: Signer = None, role: Role = configured_role
+) -> Mod:
+    """The mod. identity: this member's key in active mode, or where to get it from; role: `client`
+    or `helper`, by default what the node's configuration says.
 
     Put it first, so that clipping and noise of other mods act before the protection.
     """
@@ -66,9 +75,9 @@ def secure_mod(protection: Protection, *, identity: Signer = None) -> Mod:
         if category(message.metadata.message_type) == MessageType.QUERY:
             return app(message, context)
         memory = Memory(context)
-        step = _Step(protection, identity, memory, _Call(message, context, app))
+        turn = _Turn(protection, identity, role, memory, _Call(message, context, app))
         try:
-            content = step.content()
+            content = turn.content()
         except _AppFailed as failed:
             return failed.reply
         except SecaggError as error:
@@ -89,13 +98,13 @@ class _AppFailed(SecaggError):  # noqa: N818 - an outcome, not a fault of ours
         self.reply = reply
 
 
-class _Step:
+class _Turn:
     """One message's worth of work."""
 
     def __init__(
-        self, protection: Protection, identity: Signer, memory: Memory, call: "_Call"
+        self, protection: Protection, identity: Signer, role: Role, memory: Memory, call: "_Call"
     ) -> None:
-        self._protection, self._identity = protection, identity
+        self._protection, self._identity, self._role = protection, identity, role
         self._memory, self._call = memory, call
         self._source = SystemSource()
         self._schema: Schema | None = None
@@ -103,92 +112,103 @@ class _Step:
 
     def content(self) -> RecordDict:
         """The reply's records. Raises SecaggError."""
+        helper = is_helper(self._role, self._call.context)
         if not is_ours(self._call.message.content):
             raise Refusal(
-                "this client takes part in secure aggregation only; start the strategy with "
-                "grid=fl.flower.secure(strategy, grid, PROTECTION)"
+                f"this {HELPER if helper else CLIENT} takes part in secure aggregation only; start "
+                "the strategy with grid=fl.flower.secure(strategy, grid, PROTECTION)"
             )
         request, data = unpack(self._call.message.content, Request)
-        for offer in request.offers:
-            if offer.session == request.session or not request.session:
-                self._join(offer)
         if request.session:
             _private_cache()
-            self._advance(request, data)
-            self._join_ahead(request)
+            self._memory.keep(request.open)
+            self._serve(request, data)
         parcels = tuple(Parcel(s, n, len(sent)) for s, (n, sent) in self._sent.items())
         flat = (data for _, sent in self._sent.values() for data in sent)
-        return pack(Reply(VERSION, parcels, self._schema), flat)
+        return pack(Reply(VERSION, helper, parcels, self._schema), flat)
 
-    def _join_ahead(self, request: Request) -> None:
-        """Later sessions; one that we refuse now is no reason to lose this one's answer."""
-        for offer in request.offers:
-            if offer.session != request.session:
-                try:
-                    self._join(offer)
-                except SecaggError as error:
-                    log(WARNING, "secagg: not joining the next round: %s", error)
+    def _serve(self, request: Request, data: tuple[bytes, ...]) -> None:
+        """Every session that is spoken of, the current one first. What fails in a later one is no
+        reason to lose the answer in this one.
+        """
+        offers = {offer.session: offer for offer in request.offers}
+        parts = shared_out(request.steps, data)
+        steps = {step.session: part for step, part in zip(request.steps, parts, strict=True)}
+        for session in sorted(offers.keys() | steps, key=lambda each: each != request.session):
+            try:
+                if session in offers:
+                    self._join(offers[session])
+                if session in steps:
+                    self._advance(session, steps[session], request)
+            except SecaggError as error:
+                if session == request.session:
+                    raise
+                self._sent.pop(session, None)
+                log(WARNING, "secagg: not taking part in a later round: %s", error)
 
     def _join(self, offer: Offer) -> None:
         """Take part in a session that we agree with, as the number that is ours."""
         if kept := self._memory.joined(offer):
-            self._sent[offer.session] = (kept.number, list(kept.advert))
+            self._sent[offer.session] = (kept.number, list(kept.joined or ()))
             return
         number = self._agree(offer)
-        party = self._party(self._memory.add(offer, number))
+        self._memory.add(offer, number)
+        party = self._party(offer.session)
         sent = [envelope.data for envelope in party.handle(Join())]
         self._sent[offer.session] = (number, sent)
         snapshot = party.machine.snapshot()
-        self._memory.update(offer.session, snapshot=snapshot, advert=tuple(sent))
+        self._memory.update(offer.session, snapshot=snapshot, joined=tuple(sent))
 
-    def _advance(self, request: Request, data: tuple[bytes, ...]) -> None:
+    def _advance(self, session: bytes, data: Sequence[bytes], request: Request) -> None:
         """A step of a session that was joined. Who fails in one is out of its round."""
-        kept = self._memory.find(request.session)
-        _, before = self._sent.get(request.session, (kept.number, []))
-        sent: list[Envelope] = []
+        number = self._memory.find(session).number
+        _, sent = self._sent.setdefault(session, (number, []))
         try:
-            self._step(kept, request, data, sent)
+            for envelope in self._step(session, data, request):
+                sent.append(envelope.data)
         except BaseException:
-            self._memory.forget(request.session)
+            self._memory.forget(session)
             raise
-        said = [*before, *(envelope.data for envelope in sent)]
-        self._sent[request.session] = (kept.number, said)
 
-    def _step(
-        self, kept: Kept, request: Request, data: tuple[bytes, ...], sent: list[Envelope]
-    ) -> None:
-        party, session = self._party(kept), request.session
-        if kept.snapshot:
-            party.resume()
-        if Begin in party.machine.accepts:
-            self._memory.update(session, application=request.application)
-            sent += party.handle(Begin(request.application))
-        for each in data:
-            sent += party.handle(Received(SERVER, each))
+    def _step(self, session: bytes, data: Sequence[bytes], request: Request) -> Iterator[Envelope]:
+        party = self._party(session)
+        model = request.attempt > 0 and session == request.session
+        for each in (None, *data):
+            if each is not None:
+                yield from party.handle(Received(SERVER, each))
+            if model and Begin in party.machine.accepts:
+                yield from party.handle(Begin(self._begun(session, request)))
         if Contribute in party.machine.accepts:
-            sent += party.handle(Contribute(self._vector(session)))
-        self._memory.update(session, snapshot=party.machine.snapshot())
+            yield from party.handle(Contribute(self._vector(session, request.attempt)))
+        self._memory.update(session, snapshot=party.machine.snapshot(), joined=None)
         if party.machine.finished:
             self._memory.spend(session)  # stored with this answer: it may be known in a sum now
 
-    def _vector(self, session: bytes) -> Words:
-        """What the app returns for the model that this session is bound to, encoded."""
-        kept, kind = self._memory.find(session), self._call.message.metadata.message_type
-        received = without_ours(self._call.message.content)
-        if application_of(kind, received, self._protection.terms) != kept.application:
+    def _begun(self, session: bytes, request: Request) -> bytes:
+        """What this session trains, by our own hash of what we received."""
+        kind, received = self._call.kind, self._call.received
+        terms, attempt = self._protection.terms, request.attempt
+        application = attempted(application_of(kind, received, terms), attempt)
+        if application != request.application:
             raise Refusal(
                 "the model or its configuration is not what this session was bound to; the "
                 "same message must go to all clients"
             )
-        self._memory.bind(session, model_of(kind, received))
-        parameters = self._session_of(kept.offer).parameters
-        layout = Layout(self._protection, kind, parameters.clients, received)
+        self._memory.begin(session, model_of(kind, received), attempt)
+        return application
+
+    def _vector(self, session: bytes, attempt: int) -> Words:
+        """What the app returns for the model that this session is bound to, encoded."""
+        received = self._call.received
+        parameters = self._session_of(self._memory.find(session).offer).parameters
+        layout = Layout(self._protection, self._call.kind, parameters.clients, received)
         if layout.length != parameters.length:
             raise Refusal(
                 f"a model for vectors of {layout.length}, in a session of {parameters.length}"
             )
-        report = encode_reply(self._call.app_reply(received), layout, self._source)
+        report = encode_reply(self._call.app_reply(), layout, self._source)
         self._schema = report.schema
+        self._memory.upload(session, attempt)
         return report.words
 
     def _agree(self, offer: Offer) -> int:
@@ -208,15 +228,28 @@ class _Step:
                 f"a round of {len(offer.nodes)} clients, and this client wants "
                 f"{ours.min_clients}; sample more nodes, or lower Protection.min_clients"
             )
-        if sorted(set(offer.nodes)) != list(offer.nodes):
-            raise Refusal("nodes that are not distinct and in order")
-        if offer.nodes[offer.number - 1 : offer.number] != (self._call.context.node_id,):
-            raise Refusal("this node is not where the server says it is in the cohort")
+        self._check_place(offer)
         return offer.number
+
+    def _check_place(self, offer: Offer) -> None:
+        """Who takes part, and as what. Raises Refusal."""
+        everyone = (*offer.nodes, *offer.helpers)
+        for nodes in (offer.nodes, offer.helpers):
+            if sorted(set(nodes)) != list(nodes) or len(set(everyone)) != len(everyone):
+                raise Refusal("nodes that are not distinct and in order")
+        if len(offer.helpers) != self._session_of(offer).parameters.helpers:
+            raise Refusal(f"a round with {len(offer.helpers)} helpers, which is not our number")
+        if everyone[offer.number - 1 : offer.number] != (self._call.context.node_id,):
+            raise Refusal("this node is not where the server says it is in the cohort")
+        if (offer.number > len(offer.nodes)) != is_helper(self._role, self._call.context):
+            raise Refusal(
+                f"this node is configured as the other of {CLIENT!r} and {HELPER!r}: name the "
+                "helpers' nodes, and no others, in secure(…, helpers=…)"
+            )
 
     def _session_of(self, offer: Offer) -> Session:
         """The session that this offer makes of our own Protection."""
-        return self._protection.session(offer.session, offer.nodes, offer.length)
+        return self._protection.session(offer.session, offer.nodes, offer.length, offer.helpers)
 
     def _signer(self) -> Identity | None:
         identity = (
@@ -226,12 +259,14 @@ class _Step:
             raise Refusal("this client has no identity; give secure_mod its identity=")
         return identity
 
-    def _party(self, kept: Kept) -> Party:
-        session = self._session_of(kept.offer)
+    def _party(self, session: bytes) -> Party:
+        kept = self._memory.find(session)
         signer = self._signer() if self._protection.roster is not None else None
         machine = self._protection.machines.party(
-            session, kept.number, self._source, HpkeSealer(), signer
+            self._session_of(kept.offer), kept.number, self._source, HpkeSealer(), signer
         )
+        if kept.snapshot:
+            machine.restore(kept.snapshot)
         return Party(machine, self._memory)
 
 
@@ -243,9 +278,19 @@ class _Call:
     context: Context
     app: App
 
-    def app_reply(self, received: RecordDict) -> RecordDict:
-        """What the app, and the mods behind ours, return for the server's own message."""
-        original, self.message.content = self.message.content, received
+    @property
+    def kind(self) -> str:
+        """The message's type."""
+        return str(self.message.metadata.message_type)
+
+    @property
+    def received(self) -> RecordDict:
+        """The server's own message to the app."""
+        return without_ours(self.message.content)
+
+    def app_reply(self) -> RecordDict:
+        """What the app, and the mods behind ours, return for it."""
+        original, self.message.content = self.message.content, self.received
         try:
             reply = self.app(self.message, self.context)
         finally:

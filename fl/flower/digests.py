@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from secagg.context import application_digest
 from secagg.kdf import digest, label
@@ -12,11 +12,20 @@ Item = tuple[str, str, tuple[int, ...], bytes]
 
 def application_of(kind: str, content: RecordDict, terms: bytes) -> bytes:
     """The application digest (32 bytes) of a message of this type, the app's records only."""
+    plain: dict[str, ConfigRecord | MetricRecord] = {
+        **content.config_records,
+        **content.metric_records,
+    }
     records = [
         label("record", name, *(label("entry", key, _value(v)) for key, v in sorted(rec.items())))
-        for name, rec in sorted([*content.config_records.items(), *content.metric_records.items()])
+        for name, rec in sorted(plain.items())
     ]
     return application_digest(_arrays(content), label("flower", kind, terms, *records))
+
+
+def attempted(application: bytes, attempt: int) -> bytes:
+    """What a session is bound to, 32 bytes: the application, at this attempt (from 1)."""
+    return digest("flower attempt", application, attempt)
 
 
 def model_of(kind: str, content: RecordDict) -> bytes:

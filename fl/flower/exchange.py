@@ -30,7 +30,7 @@ class Patience:
     deadline: float = 600.0
     grace: float = 10.0
     slack: float = 1.0
-    poll: float = 0.5
+    poll: float = 0.25
 
     def __post_init__(self) -> None:
         if min(self.deadline, self.poll) <= 0 or min(self.grace, self.slack) < 0:

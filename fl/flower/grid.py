@@ -5,8 +5,8 @@ stages of the protocol. What comes back is one reply for each survivor, all with
 them, and an `Error` with stage and reason for each node that was lost.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from logging import INFO, WARNING
 from typing import Any, Literal
 
@@ -31,13 +31,16 @@ PROTECTED = (MessageType.TRAIN, MessageType.EVALUATE)
 class SecureGrid(Grid):
     """`inner` with `protection`. Use `fl.flower.secure`, which checks the strategy as well.
 
-    on_abort: what a round without a sum is: `skip` (every node is an Error), `retry` (at most
-    `retries` times, and only while no update can be known in a sum; then as `skip`) or `raise`.
+    helpers: the ids of the nodes that are decryptors, or the key holder, where the protocol has
+    any; strategies do not see them. on_abort: what a round without a sum is: `skip` (every node
+    is an Error), `retry` (at most `retries` times, and only while no update can be known in a
+    sum; then as `skip`) or `raise`.
     `rounds` has a report for each secure exchange.
     """
 
     inner: Grid
     protection: Protection
+    helpers: Sequence[int] = ()
     on_abort: OnAbort = "skip"
     retries: int = 2
     patience: Patience = field(default_factory=Patience)
@@ -48,9 +51,17 @@ class SecureGrid(Grid):
     def __post_init__(self) -> None:
         if self.on_abort not in ("skip", "retry", "raise") or self.retries < 0:
             raise ParameterError("on_abort is skip, retry or raise, and retries not negative")
+        self.helpers = sorted(set(self.helpers))
+        if len(self.helpers) != self.protection.helpers:
+            raise ParameterError(
+                f"{len(self.helpers)} helper nodes, and protocol {self.protection.protocol!r} "
+                f"needs {self.protection.helpers}; name them: "
+                "helpers=fl.flower.find_helpers(grid, PROTECTION), or their ids"
+            )
         exchange = Exchange(self.inner, self.patience, self.clock)
-        self._rounds = Rounds(self.protection, exchange, self.clock, self.source)
+        self._rounds = Rounds(self.protection, self.helpers, exchange, self.clock, self.source)
         self._spent: set[bytes] = set()
+        self._attempts: dict[bytes, int] = {}
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -80,7 +91,8 @@ class SecureGrid(Grid):
         attempts = 1 + self.retries * (self.on_abort == "retry")
         while True:
             report.attempts += 1
-            means = self._rounds.run(task, report)
+            attempt = self._attempts[task.model] = self._attempts.get(task.model, 0) + 1
+            means = self._rounds.run(replace(task, attempt=attempt), report)
             if report.spent:
                 self._spent.add(task.model)
             if means is not None:
@@ -95,7 +107,7 @@ class SecureGrid(Grid):
     def _refuse_spent(self, task: Task, report: RoundReport) -> None:
         """Another sum over the same model could reveal a client by the difference."""
         report.aborted = (
-            f"a {task.kind} round over this very model was summed, or failed at the last stage: "
+            f"a {task.kind} round over this very model was summed, or failed when it might be: "
             "a second sum over other clients would reveal one of them by the difference"
         )
         report.lost = {node: Lost("", report.aborted, 0) for node in task.nodes}
@@ -114,6 +126,11 @@ class SecureGrid(Grid):
         nodes = tuple(message.metadata.dst_node_id for message in asked)
         if len(set(nodes)) != len(nodes):
             raise LocalError("two messages to one node in an exchange; a sum takes one of each")
+        if helpers := set(nodes).intersection(self.helpers):
+            raise LocalError(
+                f"node {min(helpers)} is a helper and trains nothing; sample from the nodes of "
+                "the secure grid"
+            )
         application = application_of(kind, first.content, terms)
         for message in asked[1:]:
             if _differs(message, first, application, terms):
@@ -139,12 +156,12 @@ class SecureGrid(Grid):
         return self.inner.create_message(*args, **kwargs)
 
     def get_node_ids(self) -> Iterable[int]:
-        """As the inner grid."""
-        return list(self.inner.get_node_ids())
+        """Those of the inner grid that are clients."""
+        return [node for node in self.inner.get_node_ids() if node not in self.helpers]
 
     def get_nodes(self) -> Any:
-        """As the inner grid."""
-        return self.inner.get_nodes()
+        """Those of the inner grid that are clients."""
+        return [node for node in self.inner.get_nodes() if node.node_id not in self.helpers]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Refused: a single reply would be one client's. Raises LocalError."""
@@ -182,7 +199,7 @@ def _reply(message: Message, means: Means | None, report: RoundReport) -> Messag
 
 
 def _tell(report: RoundReport) -> None:
-    for node, lost in report.lost.items():
+    for node, lost in (report.lost | report.lost_helpers).items():
         log(WARNING, "secagg: node %d %s", node, lost)
     for trouble in report.troubles:
         log(WARNING, "secagg: %s", trouble)

@@ -57,16 +57,28 @@ class Protection:
         if self.min_clients < 2:
             raise ParameterError("a round of fewer than 2 clients reveals one; raise min_clients")
         self.encoding(self.min_clients if self.roster is None else len(self.roster))
-        if self.machines.helper is not None:
+        if self.machines.helper is not None and self.roster is not None:
             raise ParameterError(
-                f"protocol {self.protocol!r} needs helper parties, which this adapter does not "
-                "run yet; use 'masking' or 'lattice'"
+                f"protocol {self.protocol!r} has helpers and no active mode; leave the roster out"
             )
 
     @cached_property
     def machines(self) -> Protocol:
-        """The protocol's folder."""
-        return load(self.protocol)
+        """The protocol's folder. Raises ParameterError where what it needs is not installed."""
+        try:
+            return load(self.protocol)
+        except ImportError as error:
+            raise ParameterError(
+                f"protocol {self.protocol!r} needs {error.name}, which does not import here; "
+                f"install it with: pip install {error.name}"
+            ) from error
+
+    @cached_property
+    def helpers(self) -> int:
+        """How many helper nodes a round needs: decryptors, or the key holder."""
+        if self.machines.helper is None:
+            return 0
+        return self.parameters(self.min_clients, 1).helpers
 
     @property
     def weighted(self) -> bool:
@@ -95,11 +107,13 @@ class Protection:
             raise ParameterError(f"protocol {self.protocol!r} has no stage {UPLOAD!r}")
         return chosen
 
-    def session(self, session_id: bytes, nodes: Sequence[int], length: int) -> Session:
+    def session(
+        self, session_id: bytes, nodes: Sequence[int], length: int, helpers: Sequence[int] = ()
+    ) -> Session:
         """One session over these nodes, or over the roster where there is one."""
         if self.roster is None:
-            members = roster_digest([str(node) for node in nodes])
-            count = len(nodes)
+            names = [*map(str, nodes), *(f"helper {node}" for node in helpers)]
+            members, count = roster_digest(names), len(nodes)
         else:
             members, count = self.roster.digest(), len(self.roster)
         parameters = self.parameters(count, length)

@@ -20,16 +20,18 @@ class Lost:
 class RoundReport:
     """One secure exchange of the strategy.
 
-    kind: its message type; survivors: nodes in the sum; lost: the others; exchanges: messages
-    that the server waited for, one after the other; seconds: by stage; sent and received:
-    protocol bytes of all nodes, without the model; clipped: mean share of clipped coordinates,
-    None without a sum; aborted: why there is no sum, or empty; stage: the last that began; spent:
-    whether updates may be known in a sum; troubles: what was ignored.
+    kind: its message type; survivors: nodes in the sum; lost: the others, and lost_helpers:
+    helpers that failed; exchanges: messages that the server waited for, one after the other;
+    seconds: by stage; sent and received: protocol bytes of all nodes, without the model; clipped:
+    mean share of clipped coordinates, None without a sum; aborted: why there is no sum, or empty;
+    stage: the last that began; spent: whether updates may be known in a sum; troubles: what was
+    ignored.
     """
 
     kind: str
     survivors: tuple[int, ...] = ()
     lost: dict[int, Lost] = field(default_factory=dict)
+    lost_helpers: dict[int, Lost] = field(default_factory=dict)
     exchanges: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     sent: int = 0

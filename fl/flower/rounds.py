@@ -1,21 +1,26 @@
-"""The stages of a round over Flower's messages, and what travels ahead of the next one.
+"""The stages of a round over Flower's messages, and what travels ahead of the next ones.
 
-Adverts are bound to a session and to nothing that is trained. So the last stage's messages
-carry the offers of the next sessions, one for training and one for evaluation, and a masking
-round after the first has three exchanges. Where the next round has other nodes or another
-model, its offers are made anew.
+Until its upload a session is bound to nothing that is trained. So from a round's upload on, its
+messages also carry the next sessions' stages, one session for training and one for evaluation:
+whoever is asked something in this session is asked what it has to say in those, as far as they
+can go without a model. A masking round after the first then has two exchanges: its uploads with
+the next adverts, and its unmasking with the next shares. Where the next round has other nodes or
+another model, or where a node is missing in what was prepared, it starts anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
 from fl.flower.cohort import Cohort, opened
+from fl.flower.digests import attempted
 from fl.flower.exchange import UNAVAILABLE, Clock, Exchange, Pattern
 from fl.flower.protection import UPLOAD, Protection
 from fl.flower.report import Lost, RoundReport
+from fl.flower.state import MOST_SESSIONS
 from fl.flower.values import Layout, Means, decode_means
-from fl.flower.wire import BYTES, VERSION, Refusal, Request, pack
+from fl.flower.wire import BYTES, VERSION, Refusal, Reply, Request, Step, pack
 from secagg.errors import LocalError, ProtocolAborted
 from secagg.rng import RandomSource
 
@@ -24,7 +29,7 @@ EVALUATE = "evaluate"
 
 @dataclass(frozen=True)
 class Task:
-    """What the strategy asks: the same of all nodes (sorted)."""
+    """What the strategy asks: the same of all nodes (sorted); attempt: at this model, from 1."""
 
     kind: str
     group: str
@@ -33,16 +38,27 @@ class Task:
     application: bytes
     model: bytes
     deadline: float
+    attempt: int = 1
+
+    @property
+    def bound_to(self) -> bytes:
+        """What its session is bound to."""
+        return attempted(self.application, self.attempt)
 
 
 class Rounds:
-    """Runs tasks over an exchange. One at a time."""
+    """Runs tasks over an exchange, one at a time; helpers: nodes, sorted."""
 
     def __init__(
-        self, protection: Protection, exchange: Exchange, clock: Clock, source: RandomSource
+        self,
+        protection: Protection,
+        helpers: Sequence[int],
+        exchange: Exchange,
+        clock: Clock,
+        source: RandomSource,
     ) -> None:
-        self._protection, self._exchange = protection, exchange
-        self._clock, self._source = clock, source
+        self._protection, self._helpers = protection, tuple(helpers)
+        self._exchange, self._clock, self._source = exchange, clock, source
         self._next: dict[str, Cohort] = {}
         self._lengths: dict[str, int] = {}
 
@@ -52,7 +68,6 @@ class Rounds:
         Raises LocalError or ParameterError for a model that cannot be summed.
         """
         layout, cohort = self._prepare(task)
-        cohort.begin(task.application)
         report.aborted, report.survivors = "", ()
         means = None
         try:
@@ -61,19 +76,22 @@ class Rounds:
         except ProtocolAborted as abort:
             report.aborted = abort.reason
         report.lost = {n: _lost(n, cohort, report) for n in task.nodes if n not in report.survivors}
+        report.lost_helpers = {n: cohort.lost[n] for n in self._helpers if n in cohort.lost}
         return means
 
     def _prepare(self, task: Task) -> tuple[Layout, Cohort]:
-        """The session that was offered ahead, if it is for these nodes and this model."""
+        """The session that was prepared, if it is for these nodes and this model."""
         try:
             layout = self._layout(task.kind, task.nodes, task.content)
             length = layout.length
         except Refusal as error:
             raise LocalError(str(error)) from None
+        self._settle()
         cohort = self._next.pop(task.kind, None)
+        if cohort is None or not cohort.serves(task.nodes, length):
+            cohort = self._cohort(task.nodes, length)
+        self._lengths.pop(task.kind, None)
         self._lengths[task.kind] = length
-        if cohort is None or cohort.length != length or not self._same(cohort.nodes, task.nodes):
-            cohort = Cohort(self._protection, task.nodes, length, self._source)
         cohort.lost.clear()
         return layout, cohort
 
@@ -92,90 +110,115 @@ class Rounds:
         return means
 
     def _stages(self, task: Task, cohort: Cohort, report: RoundReport) -> None:
-        """All of them. Raises ProtocolAborted."""
-        requests: dict[int, list[bytes]] = {}
-        for stage in cohort.stages:
-            report.stage = stage
+        """Those that are left. Raises ProtocolAborted."""
+        while not cohort.over:
+            cohort.begin(task.bound_to)
+            report.stage = stage = cohort.stage
             began = self._clock.now()
-            last = stage == cohort.stages[-1]
-            report.spent = report.spent or last
-            contents = self._contents(task, cohort, stage, requests)
+            report.spent = report.spent or cohort.final
+            contents = self._contents(task, cohort)
             if contents:
-                self._ask(task, cohort, stage, contents, report)
+                self._ask(task, cohort, contents, report)
+                self._settle()
             try:
-                requests = cohort.close()
+                cohort.close()
             finally:
                 seconds = report.seconds.get(stage, 0.0) + self._clock.now() - began
                 report.seconds[stage] = seconds
 
-    def _contents(
-        self, task: Task, cohort: Cohort, stage: str, requests: dict[int, list[bytes]]
-    ) -> dict[int, RecordDict]:
+    def _contents(self, task: Task, cohort: Cohort) -> dict[int, RecordDict]:
         """What each node is sent in this stage."""
-        first, last = stage == cohort.stages[0], stage == cohort.stages[-1]
-        nodes = [n for n in task.nodes if n not in cohort.joined] if first else list(requests)
-        step = stage == UPLOAD or not first
-        ahead = self._ahead(task) if last and not first else []
-        contents = {}
-        for node in nodes:
-            offers = [cohort.offer(node)] if first else []
-            offers += [each.offer(node) for each in ahead if node not in each.joined]
-            session = cohort.key if step else b""
-            request = Request(VERSION, tuple(offers), session, stage, task.application)
-            contents[node] = pack(request, requests.get(node, ()))
-            if stage == UPLOAD:
-                contents[node].update(task.content)
-        return contents
+        if not cohort.early:
+            self._look_ahead(task)
+        asked = cohort.pending.intersection((*task.nodes, *self._helpers))
+        return {node: self._content(task, cohort, node) for node in sorted(asked)}
+
+    def _content(self, task: Task, cohort: Cohort, node: int) -> RecordDict:
+        """Its part in this session's stage, and in those of waiting ones that need no model."""
+        waiting = self._next.values()
+        uploads = cohort.stage == UPLOAD
+        parts = [cohort, *(each for each in waiting if each.early and node in each.pending)]
+        offers = tuple(each.offer(node) for each in parts if node not in each.joined)
+        asked = [(each, each.ask(node)) for each in parts]
+        steps = [(e, data) for e, data in asked if data or (e is cohort and uploads)]
+        request = Request(
+            VERSION,
+            cohort.stage,
+            cohort.key,
+            (cohort.key, *(each.key for each in waiting)),
+            offers,
+            tuple(Step(each.key, len(data)) for each, data in steps),
+            task.attempt if uploads else 0,
+            task.bound_to if uploads else b"",
+        )
+        content = pack(request, (each for _, data in steps for each in data))
+        if uploads:
+            content.update(task.content)
+        return content
 
     def _ask(
-        self,
-        task: Task,
-        cohort: Cohort,
-        stage: str,
-        contents: dict[int, RecordDict],
-        report: RoundReport,
+        self, task: Task, cohort: Cohort, contents: dict[int, RecordDict], report: RoundReport
     ) -> None:
-        """One exchange: every reply goes to the machine as it comes."""
+        """One exchange: every reply goes to the machines as it comes."""
         report.exchanges += 1
+        stage = cohort.stage
         pattern = Pattern(task.kind, task.group, stage, task.deadline)
         report.sent += sum(map(_size, contents.values()))
-        enough = max(cohort.enough - len(cohort.joined) * (stage == cohort.stages[0]), 0)
-        for node, reply in self._exchange.ask(contents, pattern, enough):
+        for node, reply in self._exchange.ask(contents, pattern, cohort.enough(contents)):
             body = opened(reply)
             if isinstance(body, Lost):
                 cohort.lose(node, stage, body.reason, body.code)
-                continue
-            report.received += sum(len(each) for part in body[1] for each in part)
-            if not cohort.agrees(body[0].schema):
-                reason = f"its metrics are {body[0].schema}, and others have {cohort.schema}"
-                cohort.lose(node, stage, f"{reason}; return the same from all clients")
-                continue
-            for parcel, data in zip(body[0].parcels, body[1], strict=True):
-                whose = self._cohort_of(parcel.session, cohort)
-                if whose is None:
-                    report.troubles.append(f"node {node} spoke of an unknown session; ignored")
-                else:
-                    whose.take(node, stage, parcel, data)
+            else:
+                self._take(node, cohort, *body, report)
         for node in self._exchange.twice:
             report.troubles.append(f"node {node} answered twice at stage {stage}; the first counts")
         self._exchange.twice.clear()
 
-    def _cohort_of(self, session: bytes, current: Cohort) -> Cohort | None:
-        return next((c for c in (current, *self._next.values()) if c.key == session), None)
+    def _take(
+        self,
+        node: int,
+        cohort: Cohort,
+        reply: Reply,
+        parts: Sequence[Sequence[bytes]],
+        report: RoundReport,
+    ) -> None:
+        """A node's reply, to the machines of the sessions that it is for."""
+        report.received += sum(len(each) for part in parts for each in part)
+        if not cohort.agrees(reply.schema):
+            reason = f"its metrics are {reply.schema}, and others have {cohort.schema}"
+            cohort.lose(node, cohort.stage, f"{reason}; return the same from all clients")
+            return
+        open_now = {each.key: each for each in (cohort, *self._next.values())}
+        for parcel, data in zip(reply.parcels, parts, strict=True):
+            if parcel.session in open_now:
+                open_now[parcel.session].take(node, cohort.stage, parcel, data)
+            else:
+                report.troubles.append(f"node {node} spoke of an unknown session; ignored")
 
-    def _ahead(self, task: Task) -> list[Cohort]:
-        """The sessions to offer now: the next of each kind that is known."""
-        self._lengths.setdefault(EVALUATE, self._layout(EVALUATE, task.nodes, RecordDict()).length)
-        for kind, length in self._lengths.items():
-            waiting = self._next.get(kind)
-            if waiting is None or not self._same(waiting.nodes, task.nodes):
-                nodes = task.nodes
-                self._next[kind] = Cohort(self._protection, nodes, length, self._source)
-        return list(self._next.values())
+    def _look_ahead(self, task: Task) -> None:
+        """The next sessions of the kinds asked last, as many as a node keeps beside this one."""
+        if EVALUATE not in self._lengths:
+            length = self._layout(EVALUATE, task.nodes, RecordDict()).length
+            self._lengths = {EVALUATE: length, **self._lengths}
+        kinds = list(self._lengths)[1 - MOST_SESSIONS :]
+        kept = {kind: self._next[kind] for kind in kinds if kind in self._next}
+        for kind in kinds:
+            length = self._lengths[kind]
+            if kind not in kept or not kept[kind].serves(task.nodes, length):
+                kept[kind] = self._cohort(task.nodes, length)
+        self._next = kept
 
-    def _same(self, offered: tuple[int, ...], asked: tuple[int, ...]) -> bool:
-        """With a roster, a session is for all members, whoever is asked."""
-        return self._protection.roster is not None or offered == asked
+    def _settle(self) -> None:
+        """Close what is complete of the waiting sessions; one that fails is made anew later."""
+        for kind, each in list(self._next.items()):
+            if each.prepared:
+                try:
+                    each.close()
+                except ProtocolAborted:
+                    del self._next[kind]
+
+    def _cohort(self, nodes: tuple[int, ...], length: int) -> Cohort:
+        return Cohort(self._protection, nodes, self._helpers, length, self._source)
 
     def _layout(self, kind: str, nodes: tuple[int, ...], content: RecordDict) -> Layout:
         roster = self._protection.roster

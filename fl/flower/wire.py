@@ -14,7 +14,7 @@ from secagg.errors import DecodeError, SecaggError
 
 RECORD = "secagg"
 BYTES = "secagg.bytes"
-VERSION = 1
+VERSION = 2
 
 T = TypeVar("T", bound=Value)
 
@@ -27,7 +27,8 @@ class Refusal(SecaggError):  # noqa: N818 - what the docs call it
 
 class Offer(Value, frozen=True):
     """A session to join: its parameters, to be compared with one's own for vectors of this
-    length, the nodes in order of their numbers, and the recipient's own number.
+    length, the nodes of clients and of helpers in order of their numbers, clients first, and the
+    recipient's own number.
 
     nodes is empty and number 0 where members have a roster of their own.
     """
@@ -37,16 +38,33 @@ class Offer(Value, frozen=True):
     parameters: bytes
     length: Count
     nodes: tuple[int, ...]
+    helpers: tuple[int, ...]
     number: Count
 
 
+class Step(Value, frozen=True):
+    """So many of the message's byte strings are for this session's machine."""
+
+    session: Bytes32
+    count: Count
+
+
 class Request(Value, frozen=True):
-    """From the server: sessions to join, and a step of one. `session` is empty for no step."""
+    """From the server, in a stage of `session`: sessions to join, and steps of that session and
+    of later ones. Without a session it asks only whether the node is a helper.
+
+    open: the sessions that are not over; the others are to be forgotten. attempt: which one at
+    this model, from 1, and application: the server's own digest of what is trained, a hint that
+    names a mismatch, where the message has a model; 0 and empty elsewhere.
+    """
 
     version: int
-    offers: tuple[Offer, ...]
-    session: bytes
     stage: str
+    session: bytes
+    open: tuple[Bytes32, ...]
+    offers: tuple[Offer, ...]
+    steps: tuple[Step, ...]
+    attempt: Count
     application: bytes
 
 
@@ -77,9 +95,10 @@ class Parcel(Value, frozen=True):
 
 
 class Reply(Value, frozen=True):
-    """From a client: what its machines say, and what its upload means."""
+    """From a node: whether it is a helper, what its machines say, and what its upload means."""
 
     version: int
+    helper: bool
     parcels: tuple[Parcel, ...]
     schema: Schema | None
 
@@ -112,7 +131,7 @@ def without_ours(content: RecordDict) -> RecordDict:
     return RecordDict({k: v for k, v in content.items() if k not in (RECORD, BYTES)})
 
 
-def shared_out(parcels: Sequence[Parcel], data: Sequence[bytes]) -> list[Sequence[bytes]]:
+def shared_out(parcels: Sequence[Parcel | Step], data: Sequence[bytes]) -> list[Sequence[bytes]]:
     """Each parcel's byte strings. Raises DecodeError where they are not all of them."""
     out, start = [], 0
     for parcel in parcels:

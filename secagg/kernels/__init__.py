@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 from secagg.errors import LocalError
 
+LOADING = 500_000_000
+"""Nanoseconds that a process takes to import numba and to load kernels from its cache, about."""
+
 _listeners: list[Callable[[str], None]] = []
+_first: list[int] = []
 
 
 def supported() -> tuple[str, ...]:
@@ -21,6 +25,23 @@ def supported() -> tuple[str, ...]:
     except ImportError:
         return ()
     return _jit.aes_kernels()
+
+
+def postpone() -> None:
+    """Load kernels only once as much time has gone into doing without them as loading takes.
+
+    For a process that may have one message to answer, and no more: whatever follows, it takes
+    at most twice the time that the better choice would have taken. All results are the same.
+    """
+    _first[:] = [LOADING]
+
+
+def worth(nanoseconds: int) -> bool:
+    """Whether to use kernels for work that takes about so long without them."""
+    if not _first or "numba" in sys.modules:
+        return True
+    _first[0] -= nanoseconds
+    return _first[0] <= 0
 
 
 def on_compile(listener: Callable[[str], None]) -> None:

@@ -70,9 +70,12 @@ class Node:
 
 @dataclass
 class FakeGrid(Grid):
-    """`faults` by (node, stage) apply to every message of that stage until they are removed."""
+    """`faults` by (node, stage) apply to every message of that stage until they are removed.
+    `helpers` are nodes whose own configuration says that they are.
+    """
 
     apps: dict[int, ClientApp]
+    helpers: tuple[int, ...] = ()
     faults: dict[tuple[int, str], Fault] = field(default_factory=dict)
     now: float = 0.0
     asked: list[tuple[int, str]] = field(default_factory=list)
@@ -84,7 +87,7 @@ class FakeGrid(Grid):
         if TaskIdentity is not None:
             TaskIdentity.run_id = TaskIdentity.task_id = 1
             TaskIdentity.node_id = 1
-        self._nodes = {node: _node(node, app) for node, app in self.apps.items()}
+        self._nodes = {n: _node(n, app, n in self.helpers) for n, app in self.apps.items()}
         self._replies: dict[str, list[tuple[float, bytes]]] = {}
         self._owes: Counter[int] = Counter()
         self._owner: dict[str, int] = {}
@@ -183,8 +186,9 @@ class FakeGrid(Grid):
         return Message(*args, **kwargs)
 
 
-def _node(node: int, app: ClientApp) -> Node:
-    empty = context_to_proto(Context(1, node, {}, RecordDict(), {})).SerializeToString()
+def _node(node: int, app: ClientApp, helper: bool) -> Node:
+    config = {"secagg-role": "helper"} if helper else {}
+    empty = context_to_proto(Context(1, node, config, RecordDict(), {})).SerializeToString()
     return Node(app, empty, empty)
 
 
@@ -249,6 +253,8 @@ def toy_app(*mods: Any, spoil: Callable[[RecordDict], None] | None = None) -> Cl
         if spoil:
             spoil(content)
         return Message(content, reply_to=message)
+
+    app.train("again")(train)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:

@@ -88,7 +88,6 @@ def test_nothing_is_left_when_it_is_stopped(tmp_path: Path, how: signal.Signals,
         ({"revives": {"upload": 1}}, "write --drop upload=K"),
         ({"drops": {"upload": 2}}, "drop at most 1"),
         ({"adversary": "active"}, "no active mode"),
-        ({"protocol": "committee"}, "needs helper parties"),
     ],
 )
 def test_what_it_does_not_do_is_refused(settings: dict, sentence: str) -> None:
