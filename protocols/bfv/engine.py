@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.base import Parameters
 from protocols.bfv.parameters import BfvParameters
-from protocols.he.engine import TensealEngine, new_context, plain_tensor
+from protocols.he.engine import TensealEngine, native, new_context
 from protocols.he.packing import Words
 from protocols.he.wire import Field
 from secagg.errors import DecodeError
@@ -20,20 +20,24 @@ class BfvEngine(TensealEngine):
 
     load_tensor: ClassVar[Any] = tenseal.bfv_tensor_from
 
-    def __init__(self, parameters: BfvParameters) -> None:
-        super().__init__(parameters)
+    def __init__(self, parameters: BfvParameters, threads: int | None = None) -> None:
+        super().__init__(parameters, threads)
         self._t = parameters.plain_modulus
         self._largest = parameters.packing.largest
 
     def context(self) -> Any:
         """See `TensealEngine`."""
-        return new_context(tenseal.SCHEME_TYPE.BFV, self.parameters, self._t)
+        return new_context(tenseal.SCHEME_TYPE.BFV, self.parameters, self._t, self.threads)
 
-    def tensor(self, context: Any, slots: Words) -> Any:
+    def plain(self, slots: Words) -> NDArray[Any]:
         """See `TensealEngine`. SEAL wants representatives between -t/2 and t/2."""
         signed = slots.astype(np.int64)
         signed[signed > self._t // 2] -= self._t
-        return tenseal.bfv_tensor(context, plain_tensor(signed, "int"), batch=True)
+        return signed
+
+    def vector(self, context: Any, row: list[Any]) -> Any:
+        """See `TensealEngine`."""
+        return native.BFVVector(context.data, row)
 
     def tail(self) -> list[Field]:
         """See `TensealEngine`: the batch size."""
@@ -52,7 +56,7 @@ class BfvEngine(TensealEngine):
 
 
 @lru_cache(maxsize=8)
-def engine_of(parameters: Parameters) -> BfvEngine:
+def engine_of(parameters: Parameters, threads: int | None = None) -> BfvEngine:
     """The one engine of these parameters in this process: it keeps no key."""
     assert isinstance(parameters, BfvParameters)  # noqa: S101 - the registry's pair
-    return BfvEngine(parameters)
+    return BfvEngine(parameters, threads)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocols.base import Parameters
 from protocols.ckks.parameters import CkksParameters, centre
-from protocols.he.engine import TensealEngine, double, new_context, plain_tensor
+from protocols.he.engine import TensealEngine, double, dump, native, new_context
 from protocols.he.packing import Words
 from protocols.he.wire import Field
 from secagg.errors import DecodeError
@@ -20,23 +20,32 @@ class CkksEngine(TensealEngine):
 
     load_tensor: ClassVar[Any] = tenseal.ckks_tensor_from
 
-    def __init__(self, parameters: CkksParameters) -> None:
-        super().__init__(parameters)
+    def __init__(self, parameters: CkksParameters, threads: int | None = None) -> None:
+        super().__init__(parameters, threads)
         self._scale = 2.0**parameters.scale_bits
         self._centre = centre(parameters.packing)
         self._largest = parameters.packing.largest
 
     def context(self) -> Any:
         """See `TensealEngine`."""
-        context = new_context(tenseal.SCHEME_TYPE.CKKS, self.parameters, None)
+        context = new_context(tenseal.SCHEME_TYPE.CKKS, self.parameters, None, self.threads)
         context.global_scale = self._scale
         return context
 
-    def tensor(self, context: Any, slots: Words) -> Any:
+    def plain(self, slots: Words) -> NDArray[Any]:
+        """See `TensealEngine`: real numbers."""
+        return (slots.astype(np.int64) - self._centre).astype(np.float64)
+
+    def vector(self, context: Any, row: list[Any]) -> Any:
         """See `TensealEngine`."""
-        centred = slots.astype(np.int64) - self._centre
-        plain = plain_tensor(centred.astype(np.float64), "float")
-        return tenseal.ckks_tensor(context, plain, scale=self._scale, batch=True)
+        return native.CKKSVector(context.data, row, self._scale)
+
+    def encrypted(self, context: Any, plain: NDArray[Any]) -> tuple[bytes, ...]:
+        """See `TensealEngine`; by TenSEAL's threads where there are several and work for them."""
+        if min(self.threads, len(plain)) == 1:
+            return super().encrypted(context, plain)
+        tensor = tenseal.plain_tensor(plain.T, dtype="float")
+        return dump(tenseal.ckks_tensor(context, tensor, scale=self._scale, batch=True))
 
     def tail(self) -> list[Field]:
         """See `TensealEngine`: scale and batch size."""
@@ -57,7 +66,7 @@ class CkksEngine(TensealEngine):
 
 
 @lru_cache(maxsize=8)
-def engine_of(parameters: Parameters) -> CkksEngine:
+def engine_of(parameters: Parameters, threads: int | None = None) -> CkksEngine:
     """The one engine of these parameters in this process: it keeps no key."""
     assert isinstance(parameters, CkksParameters)  # noqa: S101 - the registry's pair
-    return CkksEngine(parameters)
+    return CkksEngine(parameters, threads)

@@ -23,7 +23,7 @@ from protocols.base import (
     receives,
 )
 from protocols.he import keys
-from protocols.he.engine import Engine
+from protocols.he.engine import Encryptor
 from protocols.he.messages import Batch, Offer, Present, Upload
 from protocols.he.parameters import HeParameters, Vector
 from secagg.codec import Bytes32, encode
@@ -79,7 +79,7 @@ class Client(Machine):
     receivable = Offer
     states = Idle | Joined | Bound | Ready | Done | Aborted
 
-    def __init__(self, session: Session, me: int, sealer: Sealer, engine: Engine) -> None:
+    def __init__(self, session: Session, me: int, sealer: Sealer, engine: Encryptor) -> None:
         assert isinstance(session.parameters, HeParameters)  # noqa: S101 - the registry's pair
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")

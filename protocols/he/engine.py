@@ -3,8 +3,8 @@
 TenSEAL draws its own randomness from the operating system and cannot be seeded, so a machine
 takes its engine as an argument, and tests replay runs with one that remembers. Objects cross
 its border as single SEAL objects (`protocols.he.wire`); TenSEAL's own framing is made on this
-side. A batch is encrypted by TenSEAL's own threads where it has them: CKKS tensors do, BFV
-tensors do not, and no call of TenSEAL releases the interpreter's lock.
+side. No call of TenSEAL releases the interpreter's lock. CKKS tensors have threads of TenSEAL's
+own, BFV tensors do not; on one thread, vectors of one ciphertext each are the fastest way in.
 """
 
 import struct
@@ -23,6 +23,9 @@ from protocols.he.wire import Field, Form, bytes_of, fields_of, message_of, pack
 from secagg.errors import DecodeError
 from secagg.kernels._jit import cores
 
+native: Any = tenseal._ts_cpp
+"""TenSEAL without its Python half, which converts every vector three times before it encrypts."""
+
 _REFUSALS = (ValueError, RuntimeError, IndexError, OverflowError, MemoryError)
 _PUBLIC, _PRIVATE = 2, 3  # fields of TenSEALContextProto
 _KEY = 1  # the key's field in both of its parts
@@ -39,12 +42,8 @@ class Keys(NamedTuple):
         return "<Keys>"
 
 
-class Engine(Protocol):
-    """What the machines need of a scheme, for one set of parameters."""
-
-    def new_keys(self) -> Keys:
-        """A new key pair."""
-        ...
+class Encryptor(Protocol):
+    """What a client needs of a scheme, for one set of parameters."""
 
     def check_public(self, public: bytes) -> None:
         """Raise DecodeError unless this is a public key under these parameters."""
@@ -52,6 +51,14 @@ class Engine(Protocol):
 
     def encrypt(self, public: bytes, slots: Words) -> tuple[bytes, ...]:
         """A ciphertext for each row of `slots`, (ciphertexts, slots). Or DecodeError."""
+        ...
+
+
+class Engine(Encryptor, Protocol):
+    """What the other machines need beside that."""
+
+    def new_keys(self) -> Keys:
+        """A new key pair."""
         ...
 
     def check(self, ciphertexts: Sequence[bytes], count: int) -> None:
@@ -79,12 +86,16 @@ class _Forms(NamedTuple):
 
 
 class TensealEngine(ABC):
-    """Base of both schemes; a subclass says how slots become TenSEAL's plain tensors."""
+    """Base of both schemes; a subclass says how slots become TenSEAL's vectors.
+
+    threads: how many TenSEAL may use; as many as there are cores where None.
+    """
 
     load_tensor: ClassVar[Any]
 
-    def __init__(self, parameters: HeParameters) -> None:
+    def __init__(self, parameters: HeParameters, threads: int | None = None) -> None:
         self.parameters = parameters
+        self.threads = threads or cores()
         self._last: tuple[bytes, Any] | None = None
 
     @abstractmethod
@@ -92,8 +103,12 @@ class TensealEngine(ABC):
         """A TenSEAL context with new keys."""
 
     @abstractmethod
-    def tensor(self, context: Any, slots: Words) -> Any:
-        """The encryption of each row."""
+    def plain(self, slots: Words) -> NDArray[Any]:
+        """The numbers that slots hold, as TenSEAL wants them."""
+
+    @abstractmethod
+    def vector(self, context: Any, row: list[Any]) -> Any:
+        """The encryption of one row of them."""
 
     @abstractmethod
     def tail(self) -> list[Field]:
@@ -117,7 +132,11 @@ class TensealEngine(ABC):
 
     def encrypt(self, public: bytes, slots: Words) -> tuple[bytes, ...]:
         """See `Engine`."""
-        return _dump(self.tensor(self._public(public), slots))
+        return self.encrypted(self._public(public), self.plain(slots))
+
+    def encrypted(self, context: Any, plain: NDArray[Any]) -> tuple[bytes, ...]:
+        """The encryption of each row, one after the other."""
+        return tuple(each for row in plain for each in dump(self.vector(context, row.tolist())))
 
     def check(self, ciphertexts: Sequence[bytes], count: int) -> None:
         """See `Engine`."""
@@ -132,7 +151,7 @@ class TensealEngine(ABC):
             sums.add_(self._load(self._no_keys, other))
         except _REFUSALS:
             raise DecodeError("ciphertexts that cancel each other") from None
-        return _dump(sums)
+        return dump(sums)
 
     def decrypt(self, secret: bytes, ciphertexts: Sequence[bytes], clients: int) -> Words:
         """See `Engine`."""
@@ -172,15 +191,15 @@ class TensealEngine(ABC):
         context = self.context()
         message = fields_of(_serialized(context, secret=True))
         keys = _keys_of(_serialized(context, secret=True))
-        tensor = self.tensor(context, np.zeros((1, self.parameters.slots), np.uint64))
+        vector = self.vector(context, [0] * self.parameters.slots)
         (public,) = bytes_of(message, _PUBLIC)
         return _Forms(
             tuple(f for f in message if f[0] not in {_PUBLIC, _PRIVATE}),
             tuple(f for f in fields_of(public) if f[0] != _KEY),
             Form.of(keys.public),
             Form.of(keys.secret),
-            Form.of(_dump(tensor)[0]),
-            tuple(tensor.ciphertext()[0].parms_id()),
+            Form.of(dump(vector)[0]),
+            tuple(vector.ciphertext()[0].parms_id()),
         )
 
     def _public(self, public: bytes) -> Any:
@@ -205,26 +224,22 @@ class TensealEngine(ABC):
         inner = message_of([*key, *forms.flags], doubles=(3,))
         fields = sorted([*forms.context, (_PUBLIC, inner), *private], key=lambda f: f[0])
         try:
-            return tenseal.context_from(message_of(fields), n_threads=cores())
+            return tenseal.context_from(message_of(fields), n_threads=self.threads)
         except _REFUSALS:
             raise DecodeError("a key that SEAL refuses") from None
 
 
-def new_context(scheme: Any, parameters: HeParameters, plain_modulus: int | None) -> Any:
-    """A TenSEAL context with new keys and as many threads as there are cores."""
+def new_context(
+    scheme: Any, parameters: HeParameters, plain_modulus: int | None, threads: int
+) -> Any:
+    """A TenSEAL context with new keys and so many threads."""
     return tenseal.context(
         scheme,
         poly_modulus_degree=parameters.degree,
         plain_modulus=plain_modulus,
         coeff_mod_bit_sizes=list(PRIME_BITS),
-        n_threads=cores(),
+        n_threads=threads,
     )
-
-
-def plain_tensor(slots: NDArray[Any], kind: str) -> Any:
-    """Rows of slots, (ciphertexts, slots), as a tensor that is batched over its first axis."""
-    shape = [slots.shape[1], *_shape(slots.shape[0])]
-    return tenseal.plain_tensor(slots.T, shape, dtype=kind)
 
 
 def double(value: float) -> bytes:
@@ -232,9 +247,9 @@ def double(value: float) -> bytes:
     return struct.pack("<d", value)
 
 
-def _dump(tensor: Any) -> tuple[bytes, ...]:
-    """The ciphertexts of a tensor."""
-    return tuple(bytes_of(fields_of(tensor.serialize()), _CIPHERTEXTS))
+def dump(encrypted: Any) -> tuple[bytes, ...]:
+    """The ciphertexts of a tensor or a vector."""
+    return tuple(bytes_of(fields_of(encrypted.serialize()), _CIPHERTEXTS))
 
 
 def _shape(ciphertexts: int) -> list[int]:

@@ -14,7 +14,7 @@ from protocols.base import SERVER, Aborted, Begin, Contribute, Join, Received, R
 from protocols.driver import Fault, Options, Simulation, run
 from protocols.he import keys
 from protocols.he.client import Client
-from protocols.he.engine import _dump as dumped
+from protocols.he.engine import dump
 from protocols.he.holder import Done, KeyHolder
 from protocols.he.messages import (
     Aggregate,
@@ -480,7 +480,7 @@ def test_an_upload_that_cancels_the_others_is_refused_and_changes_nothing(folder
         play.server.handle(Received(2, data))
     first, *rest = play.server.state.total
     negative = play.engine._load(play.engine._no_keys, first).neg_()
-    (opposite,) = dumped(negative)
+    (opposite,) = dump(negative)
     play.to_server(1, play.sealed((opposite,)))
     for index, piece in enumerate(rest[:-1], start=1):
         play.to_server(1, play.sealed(piece, index))
