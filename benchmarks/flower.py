@@ -1,7 +1,8 @@
 """Flower's own SecAgg+: its workflow and its client mod, from the installed package.
 
-Messages are handed over as objects: what Flower would spend on serialising, sending and
-polling is not counted. `available()` says whether the package is there.
+In a `Round` messages are handed over as objects: what Flower would spend on serialising, sending
+and polling is not counted; benchmarks/superlink.py has it all. `available()` says whether the
+package is there.
 """
 
 import logging
@@ -33,31 +34,51 @@ class Round:
 
     def run(self) -> NDArray[np.float64]:
         """The mean of those who upload, as Flower's server computes it."""
-        from flwr.app import ConfigRecord, Context, RecordDict  # noqa: PLC0415
-        from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays  # noqa: PLC0415
-        from flwr.compat.common import recorddict_compat  # noqa: PLC0415
-        from flwr.server import workflow  # noqa: PLC0415
-        from flwr.server.compat.legacy_context import LegacyContext  # noqa: PLC0415
-        from flwr.server.workflow import constant  # noqa: PLC0415
-
         _quiet()
         _identify()
-        strategy = _Strategy(tuple(self._updates))
-        context = LegacyContext(
-            Context(1, 0, {}, RecordDict(), {}),
-            strategy=strategy,  # type: ignore[arg-type]
-            client_manager=SimpleNamespace(num_available=lambda: len(self._updates)),
-        )
-        model = ndarrays_to_parameters([np.zeros_like(next(iter(self._updates.values())))])
-        config = ConfigRecord({constant.Key.CURRENT_ROUND: 1})
-        context.state.config_records[constant.MAIN_CONFIGS_RECORD] = config
-        record = recorddict_compat.parameters_to_arrayrecord(model, keep_input=True)
-        context.state.array_records[constant.MAIN_PARAMS_RECORD] = record
-        secagg = workflow.SecAggPlusWorkflow(
-            len(self._updates), self._threshold, max_weight=1.0, clipping_range=CLIP
-        )
-        secagg(_Grid(self._updates, self._dropped), context)  # type: ignore[arg-type]
-        return parameters_to_ndarrays(strategy.outcome)[-1]
+        grid = _Grid(self._updates, self._dropped)
+        model = np.zeros_like(next(iter(self._updates.values())))
+        return secure_mean(grid, tuple(self._updates), model, self._threshold)
+
+
+def secure_mean(
+    grid: Any, nodes: Sequence[int], model: Update, threshold: int
+) -> NDArray[np.float64]:
+    """The workflow over a grid of Flower's: what its server gets for `model`, of weight 1 each."""
+    from flwr.app import ConfigRecord, Context, RecordDict  # noqa: PLC0415
+    from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays  # noqa: PLC0415
+    from flwr.compat.common import recorddict_compat  # noqa: PLC0415
+    from flwr.server import workflow  # noqa: PLC0415
+    from flwr.server.compat.legacy_context import LegacyContext  # noqa: PLC0415
+    from flwr.server.workflow import constant  # noqa: PLC0415
+
+    strategy = _Strategy(nodes)
+    context = LegacyContext(
+        Context(1, 0, {}, RecordDict(), {}),
+        strategy=strategy,  # type: ignore[arg-type]
+        client_manager=SimpleNamespace(num_available=lambda: len(nodes)),
+    )
+    config = ConfigRecord({constant.Key.CURRENT_ROUND: 1})
+    context.state.config_records[constant.MAIN_CONFIGS_RECORD] = config
+    record = recorddict_compat.parameters_to_arrayrecord(
+        ndarrays_to_parameters([model]), keep_input=True
+    )
+    context.state.array_records[constant.MAIN_PARAMS_RECORD] = record
+    workflow.SecAggPlusWorkflow(len(nodes), threshold, max_weight=1.0, clipping_range=CLIP)(
+        grid, context
+    )
+    return parameters_to_ndarrays(strategy.outcome)[-1]
+
+
+def trained(message: Any, update: Update) -> Any:
+    """A client's reply to the workflow: `update`, of weight 1."""
+    from flwr.app import Message  # noqa: PLC0415
+    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters  # noqa: PLC0415
+    from flwr.compat.common import recorddict_compat  # noqa: PLC0415
+
+    result = FitRes(Status(Code.OK, ""), ndarrays_to_parameters([update]), 1, {})
+    content = recorddict_compat.fitres_to_recorddict(result, keep_input=False)
+    return Message(content, reply_to=message)
 
 
 class _Grid:
@@ -91,14 +112,7 @@ class _Grid:
         return secaggplus_mod(own, self._contexts[client], self._train)
 
     def _train(self, message: Any, context: Any) -> Any:
-        from flwr.app import Message  # noqa: PLC0415
-        from flwr.common import Code, FitRes, Status, ndarrays_to_parameters  # noqa: PLC0415
-        from flwr.compat.common import recorddict_compat  # noqa: PLC0415
-
-        update = ndarrays_to_parameters([self._updates[context.node_id]])
-        result = FitRes(Status(Code.OK, ""), update, 1, {})
-        content = recorddict_compat.fitres_to_recorddict(result, keep_input=False)
-        return Message(content, reply_to=message)
+        return trained(message, self._updates[context.node_id])
 
 
 class _Strategy:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -21,7 +22,12 @@ from flwr.serverapp.strategy import FedAvg
 from fl.flower import Patience, Protection, SecureGrid, find_helpers, secure, secure_mod
 from fl.flower.protection import UPLOAD
 from fl.flower.wire import Reply, Request, is_ours, unpack
-from fl.settings import Settings
+from fl.identity_files import load_roster
+from fl.runner.membership import Membership
+from secagg.signing import Identity
+
+if TYPE_CHECKING:
+    from fl.settings import Settings
 
 LINES = "lines"
 EVIDENCE_CLIENT = 1
@@ -81,35 +87,64 @@ AnyLine = Asked | Said | Trains | Evidence | Ended
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run; the same in all processes. victims: who is killed as it trains in `killing`."""
+    """What is run; the same in all processes. clip, max_weight: the local demo's, so that who does
+    not train need not load the settings, and torch with them; victims: who is killed as it trains
+    in round `killing`.
+    """
 
     folder: str
     data: str
     protocol: str
     suite: str
+    adversary: str
     clients: int
     rounds: int
     seed: int
+    clip: float
+    max_weight: int
     victims: tuple[int, ...]
     killing: int
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """As the command's own."""
-        names = ("data", "protocol", "suite", "clients", "rounds", "seed")
+        from fl.settings import Settings  # noqa: PLC0415 - torch
+
+        names = ("data", "protocol", "suite", "adversary", "clients", "rounds", "seed")
         return Settings(**{name: getattr(self, name) for name in names})
 
     @property
     def protection(self) -> Protection:
         """The local demo's protocol, encoding and threshold."""
-        settings = self.settings
+        options = {"suite": self.suite} if self.suite else {}
+        if self.signed:
+            options["adversary"] = self.adversary
         return Protection(
             protocol=self.protocol,
-            options={"suite": self.suite} if settings.used_suite else {},
-            clip=settings.dataset.training.clip,
-            max_weight=settings.max_weight,
+            options=options,
+            clip=self.clip,
+            max_weight=self.max_weight,
             min_clients=max(2, min(3, self.clients)),
+            roster=load_roster(self.roster_file) if self.signed else None,
         )
+
+    @property
+    def signed(self) -> bool:
+        """Whether the clients have identities, and sign."""
+        return self.adversary != "semi-honest"
+
+    @property
+    def roster_file(self) -> Path:
+        """Who the members are, in active mode."""
+        return Path(self.folder) / "roster.json"
+
+    def identity_file(self, client: int) -> Path:
+        """A member's private key, in active mode."""
+        return Path(self.folder) / f"client-{client}.pem"
+
+    def identity(self, context: Context) -> Identity:
+        """That of the client whose process this is."""
+        return Membership(self.identity_file(_client(context)), self.roster_file).load()[0]
 
     def tell(self, line: Line) -> None:
         """Append a line, whole."""
@@ -123,7 +158,8 @@ class Plan:
 
 def client_app(plan: Plan) -> ClientApp:
     """What each SuperNode runs."""
-    app = ClientApp(mods=[_watched(plan), secure_mod(plan.protection)])
+    identity = plan.identity if plan.signed else None
+    app = ClientApp(mods=[_watched(plan), secure_mod(plan.protection, identity=identity)])
 
     def train(message: Message, context: Context) -> Message:
         return _train(plan, message, context)

@@ -191,8 +191,8 @@ class _Turn:
         application = attempted(application_of(kind, received, terms), attempt)
         if application != request.application:
             raise Refusal(
-                "the model or its configuration is not what this session was bound to; the "
-                "same message must go to all clients"
+                "the model or its configuration is not what this session was bound to; send the "
+                "same message to all clients, and import the same Protection in both apps"
             )
         self._memory.begin(session, model_of(kind, received), attempt)
         return application
@@ -215,7 +215,10 @@ class _Turn:
         """Our number in a session that is what we are configured for. Raises Refusal."""
         ours = self._protection
         if offer.protocol != ours.protocol:
-            raise Refusal(f"protocol {offer.protocol!r}, and this client has {ours.protocol!r}")
+            raise Refusal(
+                f"protocol {offer.protocol!r}, and this client has {ours.protocol!r}; import the "
+                "same Protection in both apps"
+            )
         if encode(self._session_of(offer).parameters) != offer.parameters:
             raise Refusal(
                 f"parameters that are not those of this client's Protection for {offer.length} "

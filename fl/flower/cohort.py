@@ -18,8 +18,8 @@ from secagg.rng import RandomSource
 REFUSED = 6
 APP_RAISED = 2
 RAISED = (
-    "its app raised an exception: see the client's log, and whether fl.flower.secure_mod is the "
-    "first of its mods"
+    "its app raised an exception: see the client's log, and put fl.flower.secure_mod(PROTECTION) "
+    "first in ClientApp(mods=[…]) if it is not there"
 )
 NO_MOD = (
     "the client does not speak secure aggregation; put fl.flower.secure_mod(PROTECTION) first in "
@@ -200,4 +200,4 @@ def opened(reply: Message | Error) -> tuple[Reply, list[Sequence[bytes]]] | Lost
         body, data = unpack(reply.content, Reply)
         return body, shared_out(body.parcels, data)
     except (DecodeError, Refusal) as error:
-        return Lost("", f"{error}; install the same version at both ends", REFUSED)
+        return Lost("", str(error), REFUSED)

@@ -10,8 +10,10 @@ another model, or where a node is missing in what was prepared, it starts anew.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from logging import WARNING
 
 from flwr.app import RecordDict
+from flwr.common import log
 
 from fl.flower.cohort import Cohort, opened
 from fl.flower.digests import attempted
@@ -214,8 +216,9 @@ class Rounds:
             if each.prepared:
                 try:
                     each.close()
-                except ProtocolAborted:
+                except ProtocolAborted as abort:
                     del self._next[kind]
+                    log(WARNING, "secagg: the next %s round needs new keys: %s", kind, abort)
 
     def _cohort(self, nodes: tuple[int, ...], length: int) -> Cohort:
         return Cohort(self._protection, nodes, self._helpers, length, self._source)

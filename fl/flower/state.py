@@ -6,8 +6,10 @@ The journal is this memory: Flower stores it together with the reply, both or ne
 """
 
 from collections.abc import Collection
+from logging import WARNING
 
 from flwr.app import ConfigRecord, Context
+from flwr.common import log
 from msgspec.structs import replace
 
 from fl.flower.wire import RECORD, Offer, Refusal
@@ -61,8 +63,8 @@ class Memory:
         if isinstance(raw, bytes):
             try:
                 memory = decode(raw, _Memory)
-            except DecodeError:  # of another version: as if the node had been restarted
-                memory = _Memory((), (), ())
+            except DecodeError as error:
+                log(WARNING, "secagg: the stored memory is of another version, as lost: %s", error)
         self._sessions: dict[Bytes32, Kept] = {k.offer.session: k for k in memory.sessions}
         self._closed = list(memory.closed)
         self._used = {each.model: each for each in memory.used}

@@ -32,6 +32,20 @@ REFUSED = {
         "DifferentialPrivacyClientSideFixedClipping with fixedclipping_mod",
     ),
 }
+MEANS_ONLY = frozenset(
+    {
+        "FedAvg",
+        "FedProx",
+        "FedAvgM",
+        "FedOpt",
+        "FedAdam",
+        "FedYogi",
+        "FedAdagrad",
+        "DifferentialPrivacyFixedClippingBase",
+        "DifferentialPrivacyClientSideFixedClipping",
+    }
+)
+"""Flower's classes whose code was read: it needs nothing of replies but their mean."""
 _OWN = "flwr.serverapp.strategy."
 
 
@@ -89,7 +103,7 @@ def _check_known(strategy: Any, name: str) -> None:
     """All that looks at replies must be code that is known to need their mean only."""
     for method in ("aggregate_train", "aggregate_evaluate"):
         owner = next(k for k in type(strategy).__mro__ if method in vars(k))
-        if not owner.__module__.startswith(_OWN):
+        if not owner.__module__.startswith(_OWN) or owner.__name__ not in MEANS_ONLY:
             raise ParameterError(
                 f"{name}.{method} is unknown to this check; if it needs nothing but means of the "
                 "replies, say needs_only_means=True"

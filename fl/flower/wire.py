@@ -146,11 +146,17 @@ def _decode(raw: bytes, kind: type[T]) -> T:
     try:
         body = decode(raw, kind)
     except DecodeError:
-        raise Refusal(f"another version of the adapter; this end has {VERSION}") from None
+        raise _other_version("another version") from None
     version = getattr(body, "version", VERSION)
     if version != VERSION:
-        raise Refusal(f"version {version} of the adapter; this end has {VERSION}")
+        raise _other_version(f"version {version}")
     return body
+
+
+def _other_version(what: str) -> Refusal:
+    return Refusal(
+        f"{what} of the adapter, and this end has {VERSION}; install the same at both ends"
+    )
 
 
 def _array(data: bytes) -> Array:

@@ -2,35 +2,20 @@
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from fl.demo.flower_link import LocalLink
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "flower"
-BIN = Path(sys.executable).parent
 NODES = 3
 PATIENCE = 400.0
-
-
-def environment(home: Path) -> dict[str, str]:
-    home.mkdir(parents=True, exist_ok=True)
-    return {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{EXAMPLE}{os.pathsep}{ROOT}",
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 SIMULATION = """
@@ -49,9 +34,10 @@ run_simulation(server_app, client_app, num_supernodes=3, backend_config=resource
 
 
 def test_two_rounds_on_ray(tmp_path: Path) -> None:
+    own = {"PYTHONPATH": f"{EXAMPLE}{os.pathsep}{ROOT}", "FLWR_HOME": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-c", SIMULATION],
-        env=environment(tmp_path),
+        env={**os.environ, **own, "FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -64,108 +50,30 @@ def test_two_rounds_on_ray(tmp_path: Path) -> None:
     assert float(re.findall(r"accuracy ([0-9.]+)", output)[-1]) > 0.5
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Deployment:
-    """A SuperLink and its SuperNodes, each the leader of a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, *ports = free_ports(1 + NODES)
-        self._processes: list[subprocess.Popen[Any]] = []
-        self.start("superlink", "--insecure", "--port", str(self.port))
-        self._wait_for_link()
-        link = f"127.0.0.1:{self.port}"
-        for i, port in enumerate(ports):
-            config = f"partition-id={i} num-partitions={NODES}"
-            options = ("--superlink", link, "--port", str(port), "--node-config", config)
-            self.start("supernode", "--insecure", *options)
-
-    def start(self, program: str, *options: str) -> None:
-        name = f"{program}{len(self._processes)}"
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [BIN / f"flower-{program}", *options],
-                env=environment(self.folder / name),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._processes.append(process)
-
-    def _wait_for_link(self) -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.2)
-        raise AssertionError("the SuperLink does not come up")
-
-    def run(self) -> "subprocess.Popen[str]":
-        env = environment(self.folder / "user")
-        connection = f'address = "127.0.0.1:{self.port}"\ninsecure = true\n'
-        text = f'[superlink]\ndefault = "here"\n[superlink.here]\n{connection}'
-        (self.folder / "user" / "config.toml").write_text(text)
-        return subprocess.Popen(
-            [BIN / "flwr", "run", EXAMPLE, "here", "--stream"],
-            env=env,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def kill_node(self, index: int) -> None:
-        os.killpg(self._processes[1 + index].pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        for process in self._processes:
-            for how in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(process.pid, how)
-                    process.wait(timeout=20)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
-
-
 @pytest.fixture
-def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    running = Deployment(tmp_path)
+def link(tmp_path: Path) -> Iterator[LocalLink]:
+    configs = [f"partition-id={i} num-partitions={NODES}" for i in range(NODES)]
+    running = LocalLink(tmp_path, configs, code=EXAMPLE)
     try:
         yield running
     finally:
-        running.stop()
+        running.close()
 
 
-def test_a_superlink_with_three_supernodes_survives_a_killed_one(deployment: Deployment) -> None:
-    """A SuperNode and its client processes are killed after the first sum. The rounds go on."""
-    run = deployment.run()
-    lines: list[str] = []
+def wait_for(link: LocalLink, words: str) -> str:
+    """What the run has said, once it has said these words."""
     end = time.monotonic() + PATIENCE
-    killed = False
-    assert run.stdout is not None
-    try:
-        for line in run.stdout:
-            lines.append(line)
-            if "train round, 3 of 3 nodes in the sum" in line and not killed:
-                deployment.kill_node(2)
-                killed = True
-            if "train round, 2 of 3 nodes in the sum" in line or time.monotonic() > end:
-                break
-    finally:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.stdout.close()
-        run.wait()
-    output = "".join(lines)
-    assert killed, output
-    assert "2 of 3 nodes in the sum" in output, output
+    while words not in (output := link.said()):
+        assert not link.over, output
+        assert time.monotonic() < end, output
+        time.sleep(0.2)
+    return output
+
+
+def test_a_superlink_with_three_supernodes_survives_a_killed_one(link: LocalLink) -> None:
+    """A SuperNode and its client processes are killed after the first sum. The rounds go on."""
+    link.run(EXAMPLE)
+    wait_for(link, "train round, 3 of 3 nodes in the sum")
+    link.kill_node(3)
+    output = wait_for(link, "train round, 2 of 3 nodes in the sum")
     assert re.search(r"node \d+ lost at stage \w+: ", output), output

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import strategy as strategies
 
-from fl.flower import Lost, Patience, Protection, SecureGrid, secure, secure_mod
-from secagg.errors import LocalError, ParameterError, ProtocolAborted
+from fl.flower import Patience, Protection, SecureGrid, secure, secure_mod
+from secagg.errors import ProtocolAborted
 from secagg.rng import SystemSource
 from tests.flower.support import (
     IDENTITIES,
@@ -101,6 +101,15 @@ def test_a_masking_round_after_the_first_has_two_exchanges_and_one_message_is_op
     assert [list(each.seconds) for each in grid.rounds[1:]] == [["upload", "unmask"]] * 5
     assert inner.most_open == 1
     assert inner.largest_state < 8192
+
+
+def test_a_model_of_another_shape_needs_a_new_session_and_nothing_else() -> None:
+    _, grid = secure_grid()
+    check_round(grid, 1, {})
+    longer = ArrayRecord({**moved(2), "more": type(model()["w"])(np.zeros(5, np.float32))})
+    replies = list(grid.send_and_receive(messages(longer, number=2)))
+    assert not any(reply.has_error() for reply in replies)
+    assert grid.rounds[-1].exchanges == 4
 
 
 def test_no_single_value_is_in_the_replies_and_nothing_secret_stays_on_the_node() -> None:
@@ -291,173 +300,3 @@ def test_the_same_model_is_evaluated_once() -> None:
     again = list(grid.send_and_receive(messages(kind="evaluate", number=2)))
     assert all("difference" in reply.error.reason for reply in again)
     assert inner.asked
-
-
-# --- what is refused -----------------------------------------------------------------------
-
-REFUSED = {
-    "Krum": lambda s: s.Krum(num_malicious_nodes=1),
-    "MultiKrum": lambda s: s.MultiKrum(num_malicious_nodes=1, num_nodes_to_select=2),
-    "Bulyan": lambda s: s.Bulyan(num_malicious_nodes=1),
-    "FedMedian": lambda s: s.FedMedian(),
-    "FedTrimmedAvg": lambda s: s.FedTrimmedAvg(),
-    "QFedAvg": lambda s: s.QFedAvg(client_learning_rate=0.1),
-    "FedXgbBagging": lambda s: s.FedXgbBagging(),
-    "FedXgbCyclic": lambda s: s.FedXgbCyclic(),
-    "server clipping": lambda s: s.DifferentialPrivacyServerSideFixedClipping(
-        s.FedAvg(), 1.0, 1.0, 5
-    ),
-    "server adaptive": lambda s: s.DifferentialPrivacyServerSideAdaptiveClipping(
-        s.FedAvg(), 0.1, 5
-    ),
-    "client adaptive": lambda s: s.DifferentialPrivacyClientSideAdaptiveClipping(
-        s.FedAvg(), 0.1, 5
-    ),
-    "Krum, wrapped": lambda s: s.DifferentialPrivacyClientSideFixedClipping(
-        s.Krum(num_malicious_nodes=1), 1.0, 1.0, 5
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_strategies_that_need_single_updates_are_refused_with_a_way_out(name: str) -> None:
-    grid = FakeGrid({})
-    with pytest.raises(ParameterError, match=r"use |make"):
-        secure(REFUSED[name](strategies), grid, PLAIN)
-
-
-def test_unknown_code_that_looks_at_replies_has_to_be_vouched_for() -> None:
-    class Own(strategies.FedAvg):
-        def aggregate_train(self, server_round: int, replies: Any) -> Any:
-            return super().aggregate_train(server_round, replies)
-
-    with pytest.raises(ParameterError, match="needs_only_means=True"):
-        secure(Own(), FakeGrid({}), MASKING)
-    with pytest.raises(ParameterError, match="train_metrics_aggr_fn"):
-        secure(strategies.FedAvg(train_metrics_aggr_fn=max), FakeGrid({}), MASKING)
-    with pytest.raises(ParameterError, match="weighs by 'n'"):
-        secure(strategies.FedAvg(weighted_by_key="n"), FakeGrid({}), MASKING)
-    assert secure(Own(), FakeGrid({}), MASKING, needs_only_means=True)
-
-
-def test_what_differs_between_nodes_is_no_sum() -> None:
-    _, grid = secure_grid()
-    asked = messages()
-    other = RecordDict({"arrays": model(), "config": ConfigRecord({"server-round": 9})})
-    asked[2] = Message(other, dst_node_id=33, message_type="train")
-    with pytest.raises(LocalError, match="node 33 differs"):
-        grid.send_and_receive(asked)
-    with pytest.raises(LocalError, match="one by one"):
-        grid.push_messages(asked)
-    with pytest.raises(LocalError, match="one by one"):
-        grid.pull_messages(["x"])
-
-
-def test_queries_pass_as_they_are() -> None:
-    inner, grid = secure_grid()
-    asked = [Message(RecordDict(), dst_node_id=n, message_type="query") for n in NODES]
-    replies = list(grid.send_and_receive(asked))
-    assert [r.content["q"]["id"] for r in replies] == list(NODES)
-    assert list(grid.get_node_ids()) == list(inner.get_node_ids())
-
-
-def mixed(odd: Any) -> tuple[FakeGrid, SecureGrid]:
-    """Node 33 has another app than the rest."""
-    apps = {node: toy_app(secure_mod(MASKING)) for node in NODES}
-    grid = FakeGrid({**apps, 33: odd})
-    return grid, SecureGrid(grid, MASKING, patience=PATIENCE, clock=grid.clock)
-
-
-def set_metrics(**changes: Any) -> Any:
-    def spoil(content: RecordDict) -> None:
-        content["metrics"] = MetricRecord({**content["metrics"], **changes})
-
-    return spoil
-
-
-def change_arrays(content: RecordDict) -> None:
-    arrays = dict(content["arrays"])
-    arrays["w"] = type(arrays["w"])(np.zeros((2, 2), np.float32))
-    content["arrays"] = ArrayRecord(arrays)
-
-
-def not_a_number(content: RecordDict) -> None:
-    arrays = dict(content["arrays"])
-    arrays["w"] = type(arrays["w"])(np.full((4, 3), np.nan, np.float32))
-    content["arrays"] = ArrayRecord(arrays)
-
-
-ODD = {
-    "no mod": (toy_app(), "advertise", "mod"),
-    "another protocol": (toy_app(secure_mod(PLAIN)), "advertise", "'plain'"),
-    "other parameters": (
-        toy_app(secure_mod(protection(options={"suite": "X25519", "threshold": 4}))),
-        "advertise",
-        "same Protection",
-    ),
-    "another clip": (toy_app(secure_mod(protection(clip=2.0))), "upload", "model or its config"),
-    "wants more clients": (
-        toy_app(secure_mod(protection(min_clients=6))),
-        "advertise",
-        "min_clients",
-    ),
-    "other shapes": (toy_app(secure_mod(MASKING), spoil=change_arrays), "upload", "'w'"),
-    "NaN": (toy_app(secure_mod(MASKING), spoil=not_a_number), "upload", "NaN"),
-    "weight too large": (
-        toy_app(secure_mod(MASKING), spoil=set_metrics(**{"num-examples": 257})),
-        "upload",
-        "max_weight",
-    ),
-    "metric out of range": (
-        toy_app(secure_mod(MASKING), spoil=set_metrics(loss=1e9)),
-        "upload",
-        "metric_range",
-    ),
-    "metric not a number": (
-        toy_app(secure_mod(MASKING), spoil=set_metrics(loss=float("nan"))),
-        "upload",
-        "metric",
-    ),
-    "other metrics": (
-        toy_app(secure_mod(MASKING), spoil=set_metrics(extra=1.0)),
-        "upload",
-        "metrics",
-    ),
-    "a configuration in the reply": (
-        toy_app(
-            secure_mod(MASKING),
-            spoil=lambda content: content.update({"c": ConfigRecord({"mine": 1})}),
-        ),
-        "upload",
-        "ConfigRecord",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_a_client_that_does_not_fit_is_named_with_stage_and_way_out(name: str) -> None:
-    app, stage, text = ODD[name]
-    _, grid = mixed(app)
-    replies = by_node(grid.send_and_receive(messages(moved(1))))
-    assert sum(reply.has_error() for reply in replies.values()) == 1
-    lost = grid.rounds[0].lost
-    assert isinstance(lost[33], Lost)
-    assert lost[33].stage == stage
-    assert text in lost[33].reason
-    assert f"stage {stage}" in replies[33].error.reason
-
-
-def test_a_client_refuses_a_server_without_protection() -> None:
-    inner, _ = secure_grid()
-    for kind in ("train", "evaluate"):
-        replies = list(inner.send_and_receive(messages(kind=kind)))
-        assert all("secure aggregation only" in reply.error.reason for reply in replies)
-
-
-def test_a_model_of_another_shape_needs_a_new_session_and_nothing_else() -> None:
-    _, grid = secure_grid()
-    check_round(grid, 1, {})
-    longer = ArrayRecord({**moved(2), "more": type(model()["w"])(np.zeros(5, np.float32))})
-    replies = list(grid.send_and_receive(messages(longer, number=2)))
-    assert not any(reply.has_error() for reply in replies)
-    assert grid.rounds[-1].exchanges == 4
