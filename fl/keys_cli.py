@@ -30,6 +30,16 @@ FromEnvironment = Annotated[
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="the roster's file")]
 
 
+UNPROVEN = (
+    "This file is of version 1 and keeps no proofs: a name, key or last day that somebody changed "
+    "in it goes unnoticed. `secagg roster add` makes a new file from the members' cards."
+)
+ONLY_COMPARING = (
+    "That all members have this same roster, no file can show: only comparing the digest, or "
+    "every fingerprint, with the other members does, over the telephone for example."
+)
+
+
 @keys.callback()
 def _keys() -> None:
     """Keep `new` a sub-command."""
@@ -65,15 +75,16 @@ def add(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="what `keys new` made")],
 ) -> None:
     """Append members by their cards; the file is made where there is none."""
-    exists = path.exists()
-    before = files.load_roster(path).members if exists else ()
-    added = tuple(files.load_card(card).member for card in cards)
-    Roster(added).check_expiry(today())
-    after = Roster((*before, *added))
-    files.save_roster(path, after, new=not exists)
-    for number, member in enumerate(added, start=len(before) + 1):
-        _print(f"{number:>4}  {member.name}  {member.public.fingerprint}")
+    before = files.load_roster(path) if path.exists() else None
+    added = [files.load_card(card) for card in cards]
+    Roster.of(added).check_expiry(today())
+    after = _appended(before, added)
+    files.save_roster(path, after, new=before is None)
+    for number, card in enumerate(added, start=len(after) - len(added) + 1):
+        _print(f"{number:>4}  {card.member.name}  {card.member.public.fingerprint}")
     _print(f"roster digest   {after.digest().hex()}")
+    if not after.proofs:
+        _print(UNPROVEN)
     _print("Every party needs this file: compare the digest over the telephone.")
 
 
@@ -92,7 +103,7 @@ def check(
     passphrase_file: FromFile = None,
     passphrase_env: FromEnvironment = "",
 ) -> None:
-    """Verify a roster: its members, their keys' last days, and that our own key is in it."""
+    """Verify a roster: every member's proof, the keys' last days, that our own key is in it."""
     members = files.load_roster(path)
     _show(members)
     if digest and digest.strip().lower() != members.digest().hex():
@@ -106,12 +117,21 @@ def check(
         identity = files.load_identity(key, lambda: given or _ask(confirm=False))
         number = files.named(key, lambda: members.number(identity.public))
         _print(f"{key} is the key of member {number}, {members.member(number).name}")
-    _print("The roster is good.")
+    proven = f"{len(members)} members, each exactly as its own key signed it."
+    _print(proven if members.proofs else UNPROVEN)
+    _print("The digest is the one that you gave." if digest else ONLY_COMPARING)
 
 
 def today() -> str:
     """The day, in UTC, as YYYY-MM-DD."""
     return datetime.now(UTC).date().isoformat()
+
+
+def _appended(before: Roster | None, added: list[Card]) -> Roster:
+    """With all proofs, or with none where those of the members before are not known."""
+    if before is None or before.proofs:
+        return Roster.of([*(before.cards if before else ()), *added])
+    return Roster([*before.members, *(card.member for card in added)])
 
 
 def _show(members: Roster) -> None:

@@ -3,15 +3,17 @@
 A roster comes from a party's own configuration and never from the network. Its digest binds
 names, schemes, keys, expiry and order, and goes into every session's `context0`. A card is a
 member with a signature under its own key, so that nobody can be listed under a key that
-another holds. Files are `fl`'s; this module turns rosters and cards into bytes and back.
+another holds; a roster made of cards keeps those proofs. They show that each entry is as its
+key's holder wrote it, and not that all parties have the same entries: the digest does. Files are
+`fl`'s; this module turns rosters and cards into bytes and back.
 
 Dates are passed in: nothing here reads a clock.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from unicodedata import is_normalized
@@ -25,7 +27,6 @@ from secagg.signing import SCHEMES, Identity, PublicIdentity, Signer
 __all__ = [
     "MOST_NAME_CHARACTERS",
     "SCHEMES",
-    "VERSION",
     "Card",
     "Identity",
     "Member",
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 MOST_NAME_CHARACTERS = 100
-VERSION = 1
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 
@@ -75,14 +75,17 @@ class Member:
 class Roster:
     """All members; a member's number is its place, from 1.
 
-    Raises ParameterError, which names the member, for an empty roster, and for a name or a
-    key that is listed twice. Schemes may be mixed.
+    proofs: those of the members' cards, in order, or none at all; they are no part of the
+    digest. Raises ParameterError, which names the member, for an empty roster, and for a name
+    or a key that is listed twice. Schemes may be mixed.
     """
 
     members: tuple[Member, ...]
+    proofs: tuple[bytes, ...] = field(compare=False, repr=False)
 
     def __init__(self, members: Iterable[Member]) -> None:
         object.__setattr__(self, "members", tuple(members))
+        object.__setattr__(self, "proofs", ())
         if not self.members:
             raise ParameterError("the roster is empty; add its members")
         names: set[str] = set()
@@ -96,6 +99,18 @@ class Roster:
                 )
             names.add(each.name)
             keys[each.public] = each.name
+
+    @classmethod
+    def of(cls, cards: "Sequence[Card]") -> "Roster":
+        """The roster of these cards, with their proofs."""
+        roster = cls(card.member for card in cards)
+        object.__setattr__(roster, "proofs", tuple(card.proof for card in cards))
+        return roster
+
+    @property
+    def cards(self) -> "tuple[Card, ...]":
+        """The members' cards, verified once more, or none where there are no proofs."""
+        return tuple(map(Card, self.members, self.proofs)) if self.proofs else ()
 
     def __len__(self) -> int:
         return len(self.members)
@@ -183,31 +198,37 @@ def checked_date(date: str) -> str:
 
 
 def roster_to_json(roster: Roster) -> bytes:
-    """The roster as a file's content."""
-    body = _RosterFile(_ROSTER, VERSION, [_entry(each) for each in roster.members])
-    return _encoded(body)
+    """The roster as a file's content: of version 2 with its proofs, of version 1 without any."""
+    entries = [_entry(each) for each in roster.members]
+    if not roster.proofs:
+        return _encoded(_Unproven(_ROSTER, 1, entries))
+    proven = [
+        _Proven(each, proof.hex()) for each, proof in zip(entries, roster.proofs, strict=True)
+    ]
+    return _encoded(_RosterFile(_ROSTER, 2, proven))
 
 
 def roster_from_json(data: bytes) -> Roster:
-    """The inverse of `roster_to_json`.
+    """The inverse of `roster_to_json`; every proof that the file has is verified.
 
-    Raises DecodeError for what is no roster file of this version, ParameterError where the
-    members are not those of a roster.
+    Raises DecodeError for what is no roster file of these versions and for a member whose proof
+    is wrong, ParameterError where the members are not those of a roster.
     """
-    body: _RosterFile = _decoded(data, _ROSTER, _RosterFile)
-    return Roster(map(_member, body.members))
+    body: _Unproven | _RosterFile = _decoded(data, _ROSTER, {1: _Unproven, 2: _RosterFile})
+    if isinstance(body, _Unproven):
+        return Roster(map(_member, body.members))
+    return Roster.of([_card(each.member, each.proof) for each in body.members])
 
 
 def card_to_json(card: Card) -> bytes:
     """The card as a file's content."""
-    return _encoded(_CardFile(_CARD, VERSION, _entry(card.member), card.proof.hex()))
+    return _encoded(_CardFile(_CARD, 1, _entry(card.member), card.proof.hex()))
 
 
 def card_from_json(data: bytes) -> Card:
     """The inverse of `card_to_json`. Raises DecodeError or ParameterError."""
-    body: _CardFile = _decoded(data, _CARD, _CardFile)
-    member = _member(body.member)
-    return Card(member, _bytes(body.proof, f"the proof of {member.name!r}"))
+    body: _CardFile = _decoded(data, _CARD, {1: _CardFile})
+    return _card(body.member, body.proof)
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -217,7 +238,18 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: str
 
 
+class _Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    member: _Entry
+    proof: str
+
+
 class _RosterFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    version: int
+    members: list[_Proven]
+
+
+class _Unproven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str
     version: int
     members: list[_Entry]
@@ -252,6 +284,11 @@ def _member(entry: _Entry) -> Member:
     return Member(entry.name, public, entry.expires)
 
 
+def _card(entry: _Entry, proof: str) -> Card:
+    member = _member(entry)
+    return Card(member, _bytes(proof, f"the proof of {member.name!r}"))
+
+
 def _bytes(text: str, what: str) -> bytes:
     if not re.fullmatch("([0-9a-f]{2})*", text):
         raise DecodeError(f"{what} is not written in lower-case hexadecimal digits")
@@ -262,7 +299,7 @@ def _encoded(body: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(body), indent=2) + b"\n"
 
 
-def _decoded(data: bytes, name: str, kind: Any) -> Any:
+def _decoded(data: bytes, name: str, kinds: Mapping[int, Any]) -> Any:
     """Decode strictly, the version first: a newer file may look different in everything."""
     try:
         raw = json.loads(data, object_pairs_hook=_once)
@@ -272,14 +309,15 @@ def _decoded(data: bytes, name: str, kind: Any) -> Any:
     if found.get("format") != name:
         raise DecodeError(f"not a {name} file")
     version = found.get("version")
-    if type(version) is int and version > VERSION:
+    newest = max(kinds)
+    if type(version) is int and version > newest:
         raise DecodeError(
-            f"a {name} file of version {version}; this program reads {VERSION}: install a newer one"
+            f"a {name} file of version {version}; this program reads {newest}: install a newer one"
         )
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or version not in kinds:
         raise DecodeError(f"a {name} file without a valid version")
     try:
-        return msgspec.convert(raw, kind, strict=True)
+        return msgspec.convert(raw, kinds[version], strict=True)
     except msgspec.ValidationError as error:
         raise DecodeError(f"not a valid {name} file: {error}") from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fl.identity_files import load_identity, load_roster, save_roster, write_new
 from secagg.errors import LocalError
-from secagg.identity import Member, Roster
+from secagg.identity import Card, Roster
 from secagg.rng import SystemSource
 from secagg.signing import ED25519, Identity
 
@@ -37,12 +37,12 @@ class Membership:
 def enroll(names: tuple[str, ...], roster: Path, identities: tuple[Path, ...]) -> None:
     """New identities for all members, one file each, and the roster of them."""
     source = SystemSource()
-    members = []
+    cards = []
     for name, path in zip(names, identities, strict=True):
         identity = Identity.draw(ED25519, source)
         write_new(path, identity.to_pem(), 0o600)
-        members.append(Member(name, identity.public))
-    save_roster(roster, Roster(members), new=True)
+        cards.append(Card.signed(name, identity))
+    save_roster(roster, Roster.of(cards), new=True)
 
 
 def _no_passphrase() -> str:

@@ -66,6 +66,8 @@ def test_from_keys_to_a_roster_that_is_good(
     assert "b.key.pem is the key of member 2, b" in shown
     assert "Clinic Zürich [red]  " + scheme in shown
     assert digest in shown
+    assert "2 members, each exactly as its own key signed it." in shown
+    assert "The digest is the one that you gave." in shown
     fingerprint = files.load_roster(Path("roster.json")).member(1).public.fingerprint
     assert fingerprint in shown
     run("roster", "show", "roster.json")
@@ -177,8 +179,8 @@ def test_damaged_and_newer_rosters_are_refused_by_name_and_kept() -> None:
     for bad, reason in (
         (good[:-9], "r.json: not a secagg roster file: damaged, or cut off"),
         (
-            good.replace(b'"version": 1', b'"version": 2'),
-            "r.json: a secagg roster file of version 2",
+            good.replace(b'"version": 2', b'"version": 3'),
+            "r.json: a secagg roster file of version 3",
         ),
         (good.replace(b'"key": "', b'"key": "00'), "r.json: member 'a': an Ed25519 public key has"),
         (b"", "r.json: not a secagg roster"),
@@ -190,6 +192,61 @@ def test_damaged_and_newer_rosters_are_refused_by_name_and_kept() -> None:
             ("check", "r.json"),
         ):
             assert reason in refused("roster", *command)
+
+
+CHANGES = {
+    "renamed": ("name", '"b"', '"mallory"', "the card of 'mallory' is not signed by its own key"),
+    "another last day": ("expires", '"2031-01-01"', '""', "the card of 'b' is not signed"),
+    "another key": ("key", "", "", "the card of 'b' is not signed by its own key"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_roster_that_somebody_changed_is_refused_by_name(case: str) -> None:
+    field, before, after, reason = CHANGES[case]
+    for name in ("a", "b", "c"):
+        run("keys", "new", name, "--expires", "2031-01-01")
+    run("roster", "add", "r.json", "a.member.json")
+    run("roster", "add", "r.json", "b.member.json")
+    body = json.loads(Path("r.json").read_text("utf-8"))
+    entry = body["members"][1]["member"]
+    stranger = json.loads(Path("c.member.json").read_text("utf-8"))["member"]
+    assert not before or json.dumps(entry[field]) == before
+    entry[field] = json.loads(after) if after else stranger[field]
+    Path("r.json").write_text(json.dumps(body), "utf-8")
+    for command in (("check", "r.json"), ("show", "r.json"), ("add", "r.json", "c.member.json")):
+        assert f"r.json: {reason}" in refused("roster", *command)
+
+
+def test_check_says_what_only_the_members_can_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    """A member whose entry another key signed anew is in a roster that verifies."""
+    run("keys", "new", "a")
+    run("roster", "add", "r.json", "a.member.json")
+    capsys.readouterr()
+    run("roster", "check", "r.json")
+    shown = capsys.readouterr().out
+    assert "each exactly as its own key signed it" in shown
+    assert "only comparing the digest, or every fingerprint, with the other members does" in shown
+
+
+def test_a_roster_of_version_1_is_read_and_said_to_have_no_proofs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("a", "b"):
+        run("keys", "new", name)
+    old = {"format": "secagg roster", "version": 1}
+    old["members"] = [json.loads(Path("a.member.json").read_text("utf-8"))["member"]]
+    Path("r.json").write_text(json.dumps(old), "utf-8")
+    run("roster", "check", "r.json")
+    run("roster", "add", "r.json", "b.member.json")
+    run("roster", "check", "r.json", "--key", "b.key.pem")
+    shown = capsys.readouterr().out
+    assert shown.count("of version 1 and keeps no proofs") == 3
+    assert "exactly as its own key signed it" not in shown
+    assert json.loads(Path("r.json").read_text("utf-8"))["version"] == 1
+    run("roster", "add", "new.json", "a.member.json", "b.member.json")
+    assert files.load_roster(Path("new.json")) == files.load_roster(Path("r.json"))
+    assert "of version 1" not in capsys.readouterr().out
 
 
 def test_expired_keys_are_refused(

@@ -305,6 +305,41 @@ def test_rosters_and_cards_survive_their_files() -> None:
     assert card_from_json(card_to_json(card)) == card
 
 
+def test_a_roster_of_cards_keeps_their_proofs() -> None:
+    cards = [Card.signed(f"site {i}", identity(i), "2030-01-01") for i in (1, 2)]
+    made = Roster.of(cards)
+    assert made == Roster(card.member for card in cards)
+    assert made.digest() == Roster(card.member for card in cards).digest()
+    found = roster_from_json(roster_to_json(made))
+    assert found.cards == tuple(cards)
+    assert json.loads(roster_to_json(made))["version"] == 2
+    assert roster().cards == roster_from_json(roster_to_json(roster())).cards == ()
+    assert json.loads(roster_to_json(roster()))["version"] == 1
+
+
+@pytest.mark.parametrize("field", ["name", "key", "expires", "scheme", "proof"])
+def test_a_changed_member_of_a_roster_of_cards_is_named(field: str) -> None:
+    """Whatever is exchanged, with another member's or with one that nobody has."""
+    cards = [Card.signed(f"site {i}", identity(i), f"2030-01-0{i}") for i in (1, 2)]
+    data = json.loads(roster_to_json(Roster.of(cards)))
+    first, second = data["members"]
+    if field == "proof":
+        first["proof"], second["proof"] = second["proof"], first["proof"]
+    elif field == "scheme":
+        key = identity(3, "ML-DSA-65").public
+        first["member"].update(scheme=key.scheme, key=key.raw.hex())
+    else:
+        stranger = {"name": "mallory", "key": identity(3).public.raw.hex(), "expires": ""}
+        first["member"][field] = stranger[field]
+    name = "mallory" if field == "name" else "site 1"
+    with pytest.raises(DecodeError, match=f"the card of '{name}' is not signed by its own key"):
+        roster_from_json(json.dumps(data).encode())
+    second["proof"] = ""
+    data["members"] = [second]
+    with pytest.raises(DecodeError, match="the card of 'site 2' is not signed"):
+        roster_from_json(json.dumps(data).encode())
+
+
 def changed(data: bytes, **fields: object) -> bytes:
     return json.dumps({**json.loads(data), **fields}).encode()
 
@@ -314,8 +349,8 @@ def test_bad_roster_files_are_refused_by_name() -> None:
     for cut in range(0, len(good) - 2, 97):
         with pytest.raises(DecodeError, match="secagg roster file"):
             roster_from_json(good[:cut])
-    newer = changed(good, version=2, members={"another": "layout"})
-    with pytest.raises(DecodeError, match="of version 2; this program reads 1: install a newer"):
+    newer = changed(good, version=3, members={"another": "layout"})
+    with pytest.raises(DecodeError, match="of version 3; this program reads 2: install a newer"):
         roster_from_json(newer)
     twice = good.replace(b'"version"', b'"version": 1, "version"')
     for bad in (
@@ -328,6 +363,7 @@ def test_bad_roster_files_are_refused_by_name() -> None:
         changed(good, version="1"),
         changed(good, version=True),
         changed(good, version=0),
+        changed(good, version=2),
         changed(good, more=1),
         changed(good, members=[{"name": "x"}]),
         changed(good, members=1),
