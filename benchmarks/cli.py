@@ -1,12 +1,27 @@
 """The command `secagg bench`. It runs from a checkout: benchmarks/ is not installed."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
+from fl.outputs import writable_file, writable_folder
+from secagg.errors import ParameterError
+
 bench = typer.Typer(no_args_is_help=True, help="Measure speed, scale and attacks.")
+
+
+class Named(Protocol):
+    """What can be chosen by its name."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+
+T = TypeVar("T", bound=Named)
 
 
 @bench.callback()
@@ -21,11 +36,13 @@ def speed(
     only: Annotated[str, typer.Option(help="only lines whose name contains this")] = "",
 ) -> None:
     """This project, its peers and the machine's limits, side by side in one run."""
-    from benchmarks import speed as lines  # noqa: PLC0415 - heavy imports come after a first word
-
+    _check_outputs(json)
     console = Console()
+    with console.status("loading the kernels and what they are compared with"):
+        from benchmarks import speed as lines  # noqa: PLC0415
+
     size: lines.Size = "quick" if quick else "full"
-    planned = [each for each in lines.plan(size) if only in each.name]
+    planned = _chosen(lines.plan(size), only, "line")
     rows = []
     with console.status("compiling or loading the kernels") as status:
         _warm_up(status)
@@ -34,6 +51,23 @@ def speed(
             if json:
                 lines.write(rows, json)  # after each line: an interrupted run has its rows
     lines.show(rows, lines.skipped(planned, size), console)
+
+
+def _check_outputs(file: Path | None, folder: Path | None = None) -> None:
+    """Minutes of measuring must not end in a file that cannot be written."""
+    if file:
+        writable_file(file)
+    if folder:
+        writable_folder(folder)
+
+
+def _chosen(among: Sequence[T], only: str, what: str) -> list[T]:
+    """Those whose name contains `only`. ParameterError, which lists the names, for none."""
+    found = [each for each in among if only in each.name]
+    if not found:
+        names = "; ".join(each.name for each in among)
+        raise ParameterError(f"no {what} has {only!r} in its name; there are: {names}")
+    return found
 
 
 def _warm_up(status: object) -> None:
@@ -52,6 +86,7 @@ def scale(
     json: Annotated[Path | None, typer.Option(help="write the reports to this file")] = None,
 ) -> None:
     """Ten thousand clients in memory, and a thousand with long vectors, stage by stage."""
+    _check_outputs(json)
     from rich.progress import Progress  # noqa: PLC0415
 
     from benchmarks import scale as scaling  # noqa: PLC0415
@@ -85,6 +120,7 @@ def security(
     only: Annotated[str, typer.Option(help="only attacks whose name contains this")] = "",
 ) -> None:
     """Every attack on every protocol, and on one that is weak on purpose."""
+    _check_outputs(json, out)
     from time import perf_counter  # noqa: PLC0415
 
     console = Console()
@@ -94,7 +130,7 @@ def security(
         from benchmarks.security.page import write_page  # noqa: PLC0415
 
         began, rows = perf_counter(), []
-        chosen = [each for each in suite.ATTACKS if only in each.name]
+        chosen = _chosen(suite.ATTACKS, only, "attack")
         for row in suite.run(chosen, Effort(quick), progress=status.update):
             rows.append(row)
         seconds = perf_counter() - began

@@ -67,12 +67,18 @@ def read(path: Path) -> list[Row]:
 
 
 def show(rows: Sequence[Row], left_out: Sequence[str], console: Console) -> None:
-    """The table, and below it what each goal came to."""
+    """The table, with limit and peers below each line, and what each goal came to."""
     table = Table(box=None)
-    for title in ("line", "size", "this project", "machine's limit", "others"):
-        table.add_column(title, no_wrap=title in ("line", "this project"))
+    table.add_column("line", overflow="fold")
+    table.add_column("time", no_wrap=True, justify="right")
+    table.add_column("size, share of the limit, times faster than a peer", overflow="fold")
     for row in rows:
-        table.add_row(row.name, size_of(row), seconds(row.ours_s), limit_of(row), peers_of(row))
+        table.add_row(f"[bold]{row.name}[/]", seconds(row.ours_s), size_of(row))
+        if row.limit_s is not None:
+            share = f"{row.limit_s / row.ours_s:.0%}"
+            table.add_row("  the machine's limit", seconds(row.limit_s), share)
+        for name, theirs in row.peers.items():
+            table.add_row(f"  {name}", seconds(theirs), f"{times(theirs / row.ours_s)}×")
     console.print(table)
     if left_out:
         console.print(f"[dim]skipped by --quick: {'; '.join(left_out)}[/]")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fl.keys_cli import keys, roster
+from fl.outputs import writable_folder
 from protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def demo(  # noqa: PLR0913,PLR0917 - one parameter an option
     """Train a federation of real processes, kill some of them, and prove the sums."""
     console = Console()
     drops, revives = _drops(drop or []), _drops(revive or [])
+    writable_folder(out)
     if not quiet:
         console.print("[bold]secagg[/] loading torch and the kernels …", highlight=False)
     settings = _settings(

@@ -1,10 +1,14 @@
 """Each line of the benchmark in its smallest size: who is compared computes the same."""
 
 import json
+import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from benchmarks import (
     ckks,
@@ -20,8 +24,10 @@ from benchmarks import (
     speed,
     vectors,
 )
+from benchmarks.cli import bench
 from benchmarks.measure import DifferentResultsError, Line, Row, close, run, same, timed
 from benchmarks.targets import TARGETS, Target, seconds
+from secagg.errors import LocalError, ParameterError
 
 KINDS, SUITES = ("whole round", "active mode"), ("X25519", "MLKEM768-X25519")
 KEYS = {"name", "params", "ours_s", "limit_s", "peers", "bytes_per_param"}
@@ -131,6 +137,57 @@ def test_the_plan_names_the_lines_it_makes() -> None:
     assert speed.skipped(full, "full") == []
     left_out = speed.skipped(quick, "quick")
     assert {f"{kind}, 30 clients, {suite}" for kind in KINDS for suite in SUITES} <= set(left_out)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_cuts_nothing_off(width: int) -> None:
+    params = {"d": 1_000_000, "clients": 1000, "dropped": 300, "threshold": 501}
+    name = "whole round, 30 clients, MLKEM768-X25519"
+    rows = [Row(name, params, 1.5, 0.75, {"Flower SecAgg+, serialised": 7.5}, None)]
+    console = Console(width=width, record=True, file=StringIO())
+    speed.show(rows, ["another line"], console)
+    shown = console.export_text()
+    assert "…" not in shown
+    words = ("d=1000000,", "clients=1000,", "dropped=300,", "threshold=501", "serialised", "7.5 s")
+    for word in (*words, "MLKEM768-X25519", "50%", "5×"):
+        assert word in shown
+
+
+FILES = {"speed": ("--json",), "scale": ("--json",), "security": ("--json", "--out")}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(c, o) for c, every in FILES.items() for o in every]
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, work in (("speed", "measure"), ("scale", "measure"), ("security.suite", "run")):
+        monkeypatch.setattr(f"benchmarks.{module}.{work}", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    for path, reason in (
+        (tmp_path / "file" / "x", "is a file|cannot be written"),
+        (tmp_path / "none" / "x", "there is no folder"),
+        (
+            tmp_path if option == "--json" else tmp_path / "file",
+            "is a (folder|file); give the name",
+        ),
+    ):
+        if option == "--out" and path.parent.name == "none":
+            continue  # a folder is made, with those above it
+        done = CliRunner().invoke(bench, [command, "--quick", option, str(path)])
+        assert isinstance(done.exception, LocalError), done.output
+        assert re.search(reason, str(done.exception))
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize("command", ["speed", "security"])
+def test_a_name_that_nothing_has_is_refused_with_the_names_there_are(command: str) -> None:
+    done = CliRunner().invoke(bench, [command, "--quick", "--only", "nothing like it"])
+    assert isinstance(done.exception, ParameterError), done.output
+    known = {"speed": "NTT, 4096 points", "security": "weak mask seeds"}[command]
+    assert "'nothing like it'" in str(done.exception)
+    assert known in str(done.exception)
 
 
 def test_a_target_says_whether_it_is_met() -> None:

@@ -20,6 +20,17 @@ def demo(*options: str, out: Path, timeout: float = 120) -> subprocess.Completed
     return subprocess.run(arguments, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = demo(out=out)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"secagg: {out} ")
+        assert done.stderr.endswith("; give the name of a folder\n")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 @pytest.fixture(scope="module")
 def default_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The default demo, whole: ten processes, twelve rounds, both baselines."""
