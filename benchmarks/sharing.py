@@ -1,4 +1,4 @@
-"""Shamir's sharing and HPKE sealing: what a client does for every neighbour.
+"""Shamir's sharing, HPKE sealing and signatures: what a client does for every neighbour.
 
 The peers' secrets are what their libraries take: pycryptodome shares 16 bytes over GF(2^128),
 so two of its secrets make one of 32 bytes; Flower pads to 48 bytes, three of pycryptodome's.
@@ -8,9 +8,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from benchmarks.masks import streams_of
 from benchmarks.measure import DifferentResultsError, Line, timed
 from secagg import seal, shamir
+from secagg.errors import DecodeError
+from secagg.rng import SystemSource
+from secagg.signing import ED25519, Claim, Identity, verify_all
 
 Shares = Sequence[Sequence[bytes]]
 
@@ -87,6 +92,44 @@ def hpke(name: str, times: int, *, sealing: bool) -> Line:
         timed(work, times=times),
         check,
     )
+
+
+def verify(count: int) -> Line:
+    """As many signatures by different members, who are known from earlier rounds."""
+    signers = [Identity.draw(ED25519, SystemSource()) for _ in range(count)]
+    messages = [os.urandom(100) for _ in signers]
+    claims = [
+        Claim(f"claim {place}", signer.public, signer.sign(message), message)
+        for place, (signer, message) in enumerate(zip(signers, messages, strict=True))
+    ]
+    handles = [Ed25519PublicKey.from_public_bytes(claim.public.raw) for claim in claims]
+
+    def theirs() -> None:
+        for handle, claim in zip(handles, claims, strict=True):
+            handle.verify(claim.signature, claim.message)
+
+    def check() -> None:
+        verify_all(claims)
+        theirs()
+        for place, claim in enumerate(claims):
+            _refuses([*claims[:place], claim._replace(message=b""), *claims[place + 1 :]], place)
+
+    return Line(
+        f"Ed25519, verify {count}",
+        {"signatures": count},
+        timed(lambda: verify_all(claims), times=5),
+        check,
+        peers={"cryptography": timed(theirs)},
+    )
+
+
+def _refuses(claims: Sequence[Claim], place: int) -> None:
+    try:
+        verify_all(claims)
+    except DecodeError as error:
+        if str(error).startswith(f"{claims[place].what}:"):
+            return
+    raise DifferentResultsError("a bad signature verifies, or another is blamed")
 
 
 def _peers() -> Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]]:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from secagg import packing, prg, ringset, rlwe, shamir
+from secagg.ed25519 import MOST_ALONE
 from secagg.encoding import FixedPoint
+from secagg.rng import SEED_BYTES
+from secagg.signing import ED25519, Claim, Identity, verify_all
 
 _KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
 
@@ -25,6 +28,8 @@ def warm_up() -> Iterator[str]:
     yield "secret sharing"
     shares = shamir.deal([bytes(shamir.SECRET_BYTES)], [1, 2], 2, _KEY)
     shamir.reconstruct([1, 2], [[of for (of,) in shares]])
+    yield "signatures"
+    _signatures()
     yield "key-additive encryption"
     _encryption()
     for bits in (17, 32):
@@ -35,6 +40,12 @@ def warm_up() -> Iterator[str]:
 def _mask(acc: prg.Words, name: str) -> None:
     """One stream under a key of zeros, which protects nothing."""
     prg.add_masks(acc, [_KEY], [1], backend=name)
+
+
+def _signatures() -> None:
+    """As many as are verified together, under keys of public seeds."""
+    keys = [Identity.from_seed(ED25519, bytes([n]) * SEED_BYTES) for n in range(MOST_ALONE + 1)]
+    verify_all([Claim("", key.public, key.sign(b""), b"") for key in keys])
 
 
 def _encryption() -> None:

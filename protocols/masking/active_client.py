@@ -4,6 +4,8 @@ Bonawitz et al. CCS 2017, figure 4, the parts for active adversaries. Every rule
 breaks is an abort: the machine forgets its secrets, and what it published stays masked.
 """
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from protocols.base import SERVER, Aborted, Contribute, Session, Step, on, receives
@@ -32,7 +34,7 @@ from secagg.errors import DecodeError, LocalError, ProtocolAborted, ProtocolErro
 from secagg.identity import Roster
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
-from secagg.signing import Identity
+from secagg.signing import Claim, Identity, verify_all
 
 
 class ActiveClient(BaseClient):
@@ -99,11 +101,10 @@ class ActiveClient(BaseClient):
             raise self._fault("signatures that are not of distinct survivors, in order")
         self._require(len(parties), self.parameters.floor, "survivors confirmed")
         what = keys.signed_survivors(state.context, state.survivors)
-        for signed in proof.signatures:
-            try:
-                self._members.member(signed.party).public.verify(signed.signature, what)
-            except DecodeError as error:
-                raise self._fault(f"client {signed.party} on the survivors: {error}") from None
+        self._verify_all(
+            self._claim("client {} on the survivors", signed.party, signed.signature, what)
+            for signed in proof.signatures
+        )
         return survivors
 
     def _fault(self, reason: str, *, expected: str | None = None) -> ProtocolError:
@@ -122,9 +123,21 @@ class ActiveClient(BaseClient):
 
     def _check_adverts(self, cohort: Cohort) -> None:
         """Every advert is signed by its member."""
-        for advert in cohort.neighbours:
-            what = keys.signed_advert(self._context0, advert)
-            try:
-                self._members.member(advert.party).public.verify(advert.signature, what)
-            except DecodeError as error:
-                raise self._fault(f"the advert of client {advert.party}: {error}") from None
+        self._verify_all(
+            self._claim(
+                "the advert of client {}",
+                advert.party,
+                advert.signature,
+                keys.signed_advert(self._context0, advert),
+            )
+            for advert in cohort.neighbours
+        )
+
+    def _claim(self, what: str, party: int, signature: bytes, message: bytes) -> Claim:
+        return Claim(what.format(party), self._members.member(party).public, signature, message)
+
+    def _verify_all(self, claims: Iterable[Claim]) -> None:
+        try:
+            verify_all(tuple(claims))
+        except DecodeError as error:
+            raise self._fault(str(error)) from None
