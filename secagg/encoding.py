@@ -15,6 +15,7 @@ import math
 import operator
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,8 @@ class FixedPoint:
             raise ParameterError("bits, max_weight and max_clients must be whole numbers")
         if not 1 <= self.bits <= MAX_BITS:
             raise ParameterError(f"bits is {self.bits}; choose 1 to {MAX_BITS}")
-        if not (self.clip > 0 and 0 < 2 * self.clip < math.inf and 0 < self.scale < math.inf):
+        finite = isinstance(self.clip, Real) and 0 < self.clip < 2 * self.clip < math.inf
+        if not (finite and 0 < self.scale < math.inf):
             raise ParameterError(f"clip is {self.clip}; choose a positive finite range")
         if not (1 <= self.max_weight <= MAX_WEIGHT and self.max_clients >= 1):
             raise ParameterError(f"max_weight must be 1 to {MAX_WEIGHT}, max_clients at least 1")

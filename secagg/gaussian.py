@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import prg
+from secagg.checks import whole
+from secagg.errors import LocalError
 
 SIGMA = Decimal("6.4")
 BOUND = 80
@@ -25,6 +27,7 @@ WORDS = 4
 """Words of 32 bits that a sample takes."""
 
 _DIGITS = 80
+_MOST = prg.STREAM_BYTES // (4 * WORDS)
 
 
 @cache
@@ -59,9 +62,12 @@ def sample(count: int, coins: prg.StreamKey, *, start: int = 0) -> NDArray[np.in
     """`count` samples, from words `start` to `start + 4 * count - 1` of a stream.
 
     The first 2 * count words are the high halves of the uniform numbers, as 64-bit words, and
-    the others the low halves. `start` is even. The stream is used for nothing else.
+    the others the low halves. `start` is even. The stream is used for nothing else. Raises
+    LocalError where there is no such count or stream.
     """
-    words = np.zeros(2 * count, np.uint64)
+    words = np.zeros(2 * whole(count, "a number of samples", 0, _MOST), np.uint64)
+    if whole(start, "start", 0) % 2:
+        raise LocalError("a sample starts at an even word")
     prg.add_masks(words, [coins], [1], start=start // 2, threads=1)
     out = np.empty(count, np.int32)
     if (compiled := _compiled()) is None:

@@ -13,16 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from secagg.errors import LocalError
 
 VERSION = "secagg/1"
 DIGEST_BYTES = 32
 
 Part = bytes | str | int
-"""Integers are 8 bytes, big-endian, and not negative; strings are UTF-8."""
+"""Integers are 8 bytes, big-endian, and not negative; strings are UTF-8. LocalError otherwise."""
 
 _MOST_BYTES = 255 * DIGEST_BYTES
 _XOR_IPAD, _XOR_OPAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
@@ -55,7 +52,10 @@ def digests(kind: str, common: Sequence[Part], each: Iterable[Sequence[Part]]) -
 
 
 def derive(secret: bytes, kind: str, *parts: Part, length: int = 32) -> bytes:
-    """HKDF-SHA256 (RFC 5869) of `secret` with the label as `info`; `length` bytes."""
+    """HKDF-SHA256 (RFC 5869) of `secret` with the label as `info`; `length` bytes, 0 to 8160.
+
+    Raises LocalError for another length, and for a secret that is not bytes.
+    """
     return _expand(_extract(secret), label(kind, *parts), length)
 
 
@@ -69,8 +69,8 @@ def derive_many(
 ) -> list[bytes]:
     """`derive(secrets[i], kind, *common, *parts[i], length=length)` for every i.
 
-    Raises LocalError unless there are as many secrets as parts. A secret that stands several
-    times in a row, as the same object, is extracted once.
+    Raises LocalError as it does, and unless there are as many secrets as parts. A secret that
+    stands several times in a row, as the same object, is extracted once.
     """
     if len(secrets) != len(parts):
         raise LocalError(f"{len(secrets)} secrets with {len(parts)} lists of parts")
@@ -92,15 +92,18 @@ def _extract_each(secrets: Sequence[bytes]) -> Iterator[bytes]:
 def _extract(secret: bytes) -> bytes:
     """RFC 5869, 2.2, with the salt of zeros."""
     inner, outer = _SALT_INNER.copy(), _SALT_OUTER.copy()
-    inner.update(secret)
+    try:
+        inner.update(secret)
+    except (TypeError, ValueError, BufferError):
+        raise LocalError("a secret is bytes") from None
     outer.update(inner.digest())
     return outer.digest()
 
 
 def _expand(key: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869, 2.3; a length that HKDF does not have is refused as the library refuses it."""
-    if not 0 <= length <= _MOST_BYTES:
-        HKDF(SHA256(), length, salt=None, info=info)
+    """RFC 5869, 2.3."""
+    if type(length) is not int or not 0 <= length <= _MOST_BYTES:
+        raise LocalError(f"HKDF-SHA256 gives 0 to {_MOST_BYTES} bytes")
     inner = key.translate(_XOR_IPAD) + _IPAD  # as Python integers it would show the key in time
     outer = key.translate(_XOR_OPAD) + _OPAD
     output = block = sha256(outer + sha256(inner + info + b"\1").digest()).digest()
@@ -114,17 +117,18 @@ def _expand(key: bytes, info: bytes, length: int) -> bytes:
 def _prefixed(part: Part) -> bytes:
     if type(part) is bytes:
         return len(part).to_bytes(4, "big") + part
+    if not isinstance(part, int | str):
+        raise LocalError(f"a label has no part of type {type(part).__name__}")
     return _public_prefixed(part)
 
 
 @lru_cache(maxsize=4096, typed=True)
 def _public_prefixed(part: str | int) -> bytes:
     """Of names and numbers, which are no secrets and recur."""
-    if isinstance(part, int):
-        return b"\0\0\0\x08" + part.to_bytes(8, "big")
-    if not isinstance(part, str):
-        raise TypeError(f"a label has no part of type {type(part).__name__}")
-    raw = part.encode()
+    try:
+        raw = part.to_bytes(8, "big") if isinstance(part, int) else part.encode()
+    except (OverflowError, UnicodeError) as error:
+        raise LocalError(f"not a part of a label: {error}") from None
     return len(raw).to_bytes(4, "big") + raw
 
 

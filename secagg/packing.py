@@ -5,7 +5,6 @@ k = 8, 16, 32 and 64 that is the plain little-endian array. One core does it at 
 gigabytes a second and without the interpreter lock; a second one gains nothing measurable.
 """
 
-import operator
 from functools import cache
 from io import BytesIO
 from typing import Any, SupportsIndex
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secagg import kernels
+from secagg.checks import whole
 from secagg.errors import DecodeError, LocalError
 
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 
 def packed_bytes(length: SupportsIndex, bits: SupportsIndex) -> int:
     """How many bytes `length` values of `bits` bits take. Raises `LocalError` out of range."""
-    return (_check_length(length) * _check_bits(bits, 64) + 7) // 8
+    return (_length(length) * _width(bits, 64) + 7) // 8
 
 
 def pack(values: Words, bits: SupportsIndex) -> bytes:
@@ -35,7 +35,7 @@ def pack(values: Words, bits: SupportsIndex) -> bytes:
     `values` is one-dimensional, contiguous, uint32 or uint64; `bits` is 1 to 64, and may
     exceed the width of the array. Raises `LocalError`, also for a value of 2^bits or more.
     """
-    width = _check_bits(bits, 64)
+    width = _width(bits, 64)
     plain = _check_values(values).view()
     plain.flags.writeable = False  # for numba, as in `_check_data`
     if width in _WHOLE:
@@ -55,7 +55,7 @@ def unpack(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> Words:
     Raises `DecodeError` when `data` has another length than `packed_bytes(length, bits)` or
     a padding bit is set: the peer who sent it is to blame, and only the caller knows who.
     """
-    width, count = _check_bits(bits, 64), _check_length(length)
+    width, count = _width(bits, 64), _length(length)
     raw = _check_data(data, width, count)
     words: Any = np.zeros(count, np.uint32 if width <= 32 else np.uint64)
     _add(words, raw, width)
@@ -65,7 +65,7 @@ def unpack(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> Words:
 
 def check_packed(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> None:
     """Raise `DecodeError` unless `data` is the packing of `length` values of `bits` bits."""
-    _check_data(data, _check_bits(bits, 64), operator.index(length))
+    _check_data(data, _width(bits, 64), _length(length))
 
 
 def add_packed(acc: Words, data: Buffer, bits: SupportsIndex) -> None:
@@ -77,7 +77,7 @@ def add_packed(acc: Words, data: Buffer, bits: SupportsIndex) -> None:
     plain = _check_values(acc)
     if not plain.flags.writeable:
         raise LocalError("the accumulator is read-only")
-    width = _check_bits(bits, 8 * plain.itemsize)
+    width = _width(bits, 8 * plain.itemsize)
     _add(plain, _check_data(data, width, plain.size), width)
 
 
@@ -123,24 +123,12 @@ def _add_numpy(acc: Words, raw: npt.NDArray[np.uint8], bits: int) -> None:
         part += words.astype(acc.dtype)
 
 
-def _check_length(length: SupportsIndex) -> int:
-    try:
-        count = operator.index(length)
-    except TypeError:
-        raise LocalError("a length is a whole number of values") from None
-    if count < 0:
-        raise LocalError("a length is not negative")
-    return count
+def _length(length: SupportsIndex) -> int:
+    return whole(length, "a length", 0, unit=" values")
 
 
-def _check_bits(bits: SupportsIndex, most: int) -> int:
-    try:
-        width = operator.index(bits)
-    except TypeError:
-        raise LocalError("a width is a whole number of bits") from None
-    if not 1 <= width <= most:
-        raise LocalError(f"a width is 1 to {most} bits, got {width}")
-    return width
+def _width(bits: SupportsIndex, most: int) -> int:
+    return whole(bits, "a width", 1, most, " bits")
 
 
 def _check_fits(highest: int, bits: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import packing, prg
+from secagg.checks import whole
 from secagg.errors import DecodeError, LocalError
 
 MAX_BITS = 64
@@ -18,9 +19,7 @@ MAX_BITS = 64
 
 def word(bits: int) -> type[np.uint32] | type[np.uint64]:
     """The machine word that holds one value of k bits. Raises LocalError out of 1..64."""
-    if not 1 <= bits <= MAX_BITS:
-        raise LocalError(f"a modulus has 1 to {MAX_BITS} bits, not {bits}")
-    return np.uint32 if bits <= 32 else np.uint64
+    return np.uint32 if whole(bits, "a modulus", 1, MAX_BITS, " bits") <= 32 else np.uint64
 
 
 def check_vector(values: Any, length: int | None = None) -> None:
@@ -53,8 +52,8 @@ class RingVector:
 
     @classmethod
     def zeros(cls, bits: int, length: int) -> "RingVector":
-        """The neutral element."""
-        return cls(bits, np.zeros(length, word(bits)))
+        """The neutral element. Raises LocalError for bits or a length that there is not."""
+        return cls(bits, np.zeros(whole(length, "a length", 0, unit=" values"), word(bits)))
 
     @classmethod
     def of(cls, bits: int, values: NDArray[np.unsignedinteger[Any]]) -> "RingVector":
@@ -74,10 +73,13 @@ class RingVector:
     def add_packed(self, data: bytes, *, start: int = 0, count: int | None = None) -> None:
         """Add `count` packed values (all that follow) from `start` on, in place.
 
-        Raises DecodeError for another length and for padding that is not zero.
+        Raises DecodeError for another length and for padding that is not zero, and LocalError
+        for values that are not all there.
         """
-        stop = len(self) if count is None else start + count
-        packing.add_packed(self._words[start:stop], data, self.bits)
+        first = whole(start, "start", 0, len(self))
+        rest = len(self) - first
+        more = rest if count is None else whole(count, "a count", 0, rest, " values")
+        packing.add_packed(self._words[first : first + more], data, self.bits)
 
     def pack(self) -> bytes:
         """The values at exactly `bits` bits each."""
@@ -97,7 +99,7 @@ class RingVector:
 
     def head(self, length: int) -> "RingVector":
         """The first `length` values, in the same memory: the whole is not used any more."""
-        return RingVector(self.bits, self._words[:length])
+        return RingVector(self.bits, self._words[: whole(length, "a length", 0, len(self))])
 
     def fits(self, bits: int, length: int) -> bool:
         """Whether this is a vector of that ring and length."""

@@ -24,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import gaussian, kdf, ntt, prg, rlwe_numpy
+from secagg.checks import whole
 from secagg.errors import DecodeError, LocalError
 from secagg.gaussian import BOUND
+from secagg.ring import check_vector
 from secagg.ringset import Plan
 
 Residues = ntt.Residues
@@ -39,7 +41,7 @@ _STREAM_BYTES = prg.KEY_BYTES + prg.IV_BYTES
 
 
 def draw_key(seed: bytes, context: bytes, plan: Plan) -> Short:
-    """The short key s that a 32-byte seed stands for in this session."""
+    """The short key s that a 32-byte seed stands for in this session. Or LocalError."""
     return gaussian.sample(plan.ring.degree, _stream(seed, "lattice key", context))
 
 
@@ -49,35 +51,41 @@ def encrypt(
     """The ciphertext, `step` chunks at a time.
 
     seed: 32 bytes, for the errors of this one vector; context: 32 bytes that fix `a`; values:
-    (length,) unsigned, none above `plan.largest`, else LocalError.
+    (length,) unsigned, none above `plan.largest`; key: (N,) signed, none beyond +-B; step: at
+    least 1. Raises LocalError, before the first chunk.
     """
     check_values(plan, values)
+    _check_key(plan, key)
+    if _beyond(key, BOUND):
+        raise LocalError(f"a short key has no coefficient beyond {BOUND}")
+    at_once = whole(step, "a step", 1, unit=" chunks")
     encryption = _Encryption(plan, seed, context, values, key)
-    for first in range(0, plan.chunks, step):
-        yield encryption.piece(range(first, min(first + step, plan.chunks)))
+    firsts = range(0, plan.chunks, at_once)
+    return (encryption.piece(range(at, min(at + at_once, plan.chunks))) for at in firsts)
 
 
 def check_values(plan: Plan, values: NDArray[Any]) -> None:
-    """Raise LocalError for a value above the largest that the plan has room for."""
-    if len(values) != plan.length:
-        raise LocalError(f"a vector of {len(values)} values; expected {plan.length}")
+    """Raise LocalError unless this is a vector that the plan has room for."""
+    check_vector(values, plan.length)
     if int(values.max(initial=0)) > plan.largest:
         raise LocalError(f"a value is above {plan.largest}, the largest that sums have room for")
 
 
 def check_piece(plan: Plan, chunks: range, data: bytes) -> None:
-    """Raise DecodeError unless these are the packed residues of these chunks."""
-    expected = plan.bytes_of(chunks)
-    if len(data) != expected:
-        raise DecodeError(f"{len(chunks)} chunks are {expected} bytes, got {len(data)}")
-    if _kernels().beyond(_raw(data), plan.residues(chunks), plan.ring.degree, _primes(plan)):
+    """Raise DecodeError unless these are the packed residues of these chunks.
+
+    LocalError for chunks that the plan does not have.
+    """
+    raw = _raw(plan, chunks, data)
+    if _kernels().beyond(raw, plan.residues(chunks), plan.ring.degree, _primes(plan)):
         raise DecodeError("a residue is not below its prime")
 
 
 def residues_of(plan: Plan, total: Residues, chunk: int) -> Residues:
-    """The residues of a chunk in a sum, (primes, width): a view."""
-    begin = plan.residues(range(chunk))
-    return total[begin : begin + plan.residues([chunk])].reshape(plan.ring.count, -1)
+    """The residues of a chunk in a sum, (primes, width): a view. Or LocalError."""
+    _check_total(plan, total)
+    _check_chunks(plan, range(chunk, chunk + 1))
+    return total[_place(plan, range(chunk, chunk + 1))].reshape(plan.ring.count, -1)
 
 
 def zero_sum(plan: Plan) -> Residues:
@@ -86,15 +94,22 @@ def zero_sum(plan: Plan) -> Residues:
 
 
 def add_chunks(plan: Plan, total: Residues, chunks: range, data: bytes) -> None:
-    """Add these chunks, straight from packed bytes that `check_piece` found good, in place."""
-    begin = plan.residues(range(chunks.start))
-    part = total[begin : begin + plan.residues(chunks)]
-    _kernels().add_packed(part, _raw(data), plan.ring.degree, _primes(plan))
+    """Add these chunks, straight from packed bytes that `check_piece` found good, in place.
+
+    Raises DecodeError for another number of bytes, and LocalError for chunks that the plan does
+    not have and for a sum that is not its own or cannot be written to; nothing is added then.
+    """
+    raw = _raw(plan, chunks, data)
+    _check_total(plan, total)
+    if not total.flags.writeable:
+        raise LocalError("the sum is read-only")
+    part = total[_place(plan, chunks)]
+    _kernels().add_packed(part, raw, plan.ring.degree, _primes(plan))
 
 
 def is_sum(plan: Plan, total: Residues) -> bool:
     """Whether these are the residues of a sum of that plan's ciphertexts."""
-    return total.size == plan.residues(range(plan.chunks)) and all(
+    return _fits(plan, total) and all(
         bool(np.all(row < prime))
         for chunk in range(plan.chunks)
         for row, prime in zip(residues_of(plan, total, chunk), plan.ring.primes, strict=True)
@@ -111,24 +126,28 @@ def open_sum(
 ) -> NDArray[np.uint64]:
     """The sum of the vectors of `count` clients, (length,), each modulo 2^bits.
 
-    key_sum: (N,), the sum of their short keys. Raises DecodeError where it cannot be that: a
-    coefficient beyond count * B, a sum that is too large, or a canary that is not `count`.
+    key_sum: (N,) signed, the sum of their short keys; bits: 1 to 64. Raises DecodeError where it
+    cannot be that: a coefficient beyond count * B, a sum that is too large, or a canary that is
+    not `count`. LocalError for anything of another type or shape.
     """
-    if key_sum.shape != (plan.ring.degree,) or np.any(np.abs(key_sum) > count * BOUND):
+    width = whole(bits, "a width", 1, 64, " bits")
+    opening = _Opening(plan, total, context, key_sum, count)
+    if opening.beyond:
         raise DecodeError(f"the sum of {count} short keys is beyond its bound")
-    opening = _Opening(plan, total, context, key_sum)
     _spread(opening.chunk, plan.chunks)
     if opening.spilled or opening.canary != count:
         raise DecodeError("the opened sum does not end in its canary: a key or its sum is wrong")
-    opening.values &= np.uint64(2**bits - 1)
+    opening.values &= np.uint64(2**width - 1)
     return opening.values
 
 
 def is_key_sum(
     plan: Plan, total: Residues, context: bytes, key_sum: NDArray[np.int64], count: int
 ) -> bool:
-    """Whether the canary says that `open_sum` would succeed: one chunk's work."""
-    opening = _Opening(plan, total, context, key_sum)
+    """Whether the canary says that `open_sum` would succeed: one chunk's work. Or LocalError."""
+    opening = _Opening(plan, total, context, key_sum, count)
+    if opening.beyond:
+        return False
     opening.chunk(plan.chunks - 1, plan.chunks)
     return opening.canary == count and not opening.spilled
 
@@ -192,11 +211,15 @@ class _Opening:
     """What all chunks of one sum need, and what they leave."""
 
     def __init__(
-        self, plan: Plan, total: Residues, context: bytes, key_sum: NDArray[np.int64]
+        self, plan: Plan, total: Residues, context: bytes, key_sum: NDArray[np.int64], count: int
     ) -> None:
+        _check_total(plan, total)
+        _check_key(plan, key_sum)
+        whole(count, "a count", 1, plan.clients, " clients")
         self.plan, self.total = plan, total
+        self.beyond = _beyond(key_sum, count * BOUND)
         self.uniform = _stream(context, "lattice uniform", context)
-        self.keys = _transformed(plan, key_sum)
+        self.keys = _transformed(plan, key_sum.astype(np.int64))
         self.values = np.empty(plan.length, np.uint64)
         self.spilled, self.canary = 0, -1
 
@@ -283,12 +306,62 @@ def _primes(plan: Plan) -> Residues:
 
 
 def _stream(secret: bytes, kind: str, context: bytes) -> prg.StreamKey:
+    if not all(type(each) is bytes and len(each) == kdf.DIGEST_BYTES for each in (secret, context)):
+        raise LocalError(f"a seed and a context are {kdf.DIGEST_BYTES} bytes each")
     raw = kdf.derive(secret, kind, context, length=_STREAM_BYTES)
     return prg.StreamKey(raw[: prg.KEY_BYTES], raw[prg.KEY_BYTES :])
 
 
-def _raw(data: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(data, np.uint8)
+def _raw(plan: Plan, chunks: range, data: bytes) -> NDArray[np.uint8]:
+    """The bytes of these chunks as an array, once their number is right."""
+    _check_chunks(plan, chunks)
+    try:
+        raw = np.frombuffer(memoryview(data).cast("B"), np.uint8)
+    except TypeError:
+        raise LocalError("packed residues are contiguous bytes") from None
+    raw.flags.writeable = False  # numba compiles a kernel once more for each kind of array
+    if raw.size != (expected := plan.bytes_of(chunks)):
+        raise DecodeError(f"{len(chunks)} chunks are {expected} bytes, got {raw.size}")
+    return raw
+
+
+def _place(plan: Plan, chunks: range) -> slice:
+    """Where the residues of these chunks are in a sum."""
+    begin = plan.ring.count * plan.ring.degree * chunks.start
+    return slice(begin, begin + plan.residues(chunks))
+
+
+def _fits(plan: Plan, total: object) -> bool:
+    return (
+        isinstance(total, np.ndarray)
+        and (total.dtype, total.shape) == (np.uint32, (plan.ring.count * plan.coefficients,))
+        and total.flags.c_contiguous
+        and total.flags.aligned
+    )
+
+
+def _check_total(plan: Plan, total: object) -> None:
+    if not _fits(plan, total):
+        size = plan.ring.count * plan.coefficients
+        raise LocalError(f"a sum of this plan is a contiguous vector of {size} native uint32")
+
+
+def _check_chunks(plan: Plan, chunks: object) -> None:
+    usable = isinstance(chunks, range) and chunks.step == 1
+    if not (usable and 0 <= chunks.start <= chunks.stop <= plan.chunks):  # type: ignore[attr-defined]
+        raise LocalError(f"chunks are a range within 0 to {plan.chunks}, one after the other")
+
+
+def _check_key(plan: Plan, key: object) -> None:
+    if not isinstance(key, np.ndarray) or key.dtype.kind != "i" or key.ndim != 1:
+        raise LocalError("a short key, or a sum of some, is a vector of signed integers")
+    if key.size != plan.ring.degree:
+        raise LocalError(f"a key of {key.size} coefficients; expected {plan.ring.degree}")
+
+
+def _beyond(key: NDArray[Any], bound: int) -> bool:
+    """Whether a coefficient is beyond +-bound. (Of the least integer, abs() is negative.)"""
+    return bool(int(key.max()) > bound or int(key.min()) < -bound)
 
 
 def _spread(work: Callable[[int, int], None], total: int) -> None:

@@ -41,7 +41,7 @@ def deal(
     stream that is used for nothing else. Raises LocalError.
     """
     x = _checked_points(points)
-    if not 1 <= threshold <= len(points):
+    if not (isinstance(threshold, int) and 1 <= threshold <= len(points)):
         raise LocalError(f"threshold {threshold} with {len(points)} points")
     limbs = _split(secrets).ravel()
     coefficients = field.uniform((threshold - 1) * limbs.size, coins)
@@ -76,6 +76,8 @@ def parse_share(share: bytes) -> Limbs:
 
 def check_shares(raw: bytes, count: int) -> None:
     """Raise DecodeError unless `raw` is that many shares, one after the other."""
+    if not isinstance(raw, bytes):
+        raise LocalError("shares are bytes")
     if len(raw) != count * SHARE_BYTES:
         raise DecodeError(f"{len(raw)} bytes where {count} shares have {count * SHARE_BYTES}")
     _check_limbs(int(np.frombuffer(raw, "<u4").max(initial=0)))
@@ -103,9 +105,13 @@ def _checked_points(points: Sequence[int]) -> Limbs:
 
 def _joined(shares: Sequence[bytes]) -> bytes:
     """These shares one after the other, their lengths checked while they are in the cache."""
-    if set(map(len, shares)) - {SHARE_BYTES}:
+    try:
+        joined = b"".join(shares)
+    except TypeError:
+        raise LocalError("shares are bytes") from None
+    if set(map(len, shares)) - {SHARE_BYTES} or len(joined) != len(shares) * SHARE_BYTES:
         raise DecodeError(f"a share has {SHARE_BYTES} bytes")
-    return b"".join(shares)
+    return joined
 
 
 def _check_limbs(highest: int) -> None:
@@ -115,7 +121,7 @@ def _check_limbs(highest: int) -> None:
 
 def _split(secrets: Sequence[bytes]) -> Limbs:
     """The limbs of each secret, (secrets, LIMBS): limb i is what words i - 1 and i have of it."""
-    if any(len(secret) != SECRET_BYTES for secret in secrets):
+    if not all(isinstance(each, bytes) and len(each) == SECRET_BYTES for each in secrets):
         raise LocalError(f"a secret has {SECRET_BYTES} bytes")
     words = np.zeros((len(secrets), LIMBS + 1), np.uint64)
     words[:, 1:-1] = np.frombuffer(b"".join(secrets), "<u4").reshape(-1, LIMBS - 1)

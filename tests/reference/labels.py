@@ -3,16 +3,27 @@
 import hashlib
 import hmac
 
+from tests.reference.errors import Local
+
 Part = bytes | str | int
 
 
 def label(kind: str, *parts: Part) -> bytes:
     out = b""
     for part in ("secagg/1", kind, *parts):
-        raw = part.to_bytes(8, "big") if isinstance(part, int) else part
-        raw = raw.encode("utf-8") if isinstance(raw, str) else raw
+        raw = raw_part(part)
         out += len(raw).to_bytes(4, "big") + raw
     return out
+
+
+def raw_part(part: Part) -> bytes:
+    if not isinstance(part, bytes | str | int):
+        raise Local(f"a label has no part of this kind: {part!r}")
+    try:
+        raw = part.to_bytes(8, "big") if isinstance(part, int) else part
+        return raw.encode("utf-8") if isinstance(raw, str) else raw
+    except (OverflowError, UnicodeError):
+        raise Local("not a part of a label") from None
 
 
 def sha256(data: bytes) -> bytes:
@@ -28,10 +39,8 @@ def hkdf_extract(salt: bytes, secret: bytes) -> bytes:
 
 
 def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
-    if length < 0:
-        raise OverflowError("a negative length")
-    if length > 255 * 32:
-        raise ValueError("HKDF-SHA256 gives at most 8160 bytes")
+    if not 0 <= length <= 255 * 32:
+        raise Local("HKDF-SHA256 gives 0 to 8160 bytes")
     out = block = b""
     for i in range(1, -(-length // 32) + 1):
         block = hmac.digest(prk, block + info + bytes([i]), "sha256")

@@ -100,35 +100,35 @@ def test_as_many_secrets_as_parts() -> None:
 
 @pytest.mark.parametrize("length", [-1, 8161, 2**70, "32", None, 32.0])
 def test_lengths_that_the_library_refuses(length: Any) -> None:
-    with pytest.raises((ValueError, OverflowError, TypeError)) as expected:
+    with pytest.raises((ValueError, OverflowError, TypeError)):
         library(bytes(32), b"", length)
-    with pytest.raises(expected.type):
+    with pytest.raises(LocalError, match="gives 0 to 8160 bytes"):
         derive(bytes(32), "kind", length=length)
-    with pytest.raises(expected.type):
+    with pytest.raises(LocalError, match="gives 0 to 8160 bytes"):
         derive_many([bytes(32)], "kind", [()], length=length)
 
 
 @pytest.mark.parametrize("secret", ["a string", None, 7])
 def test_a_secret_is_bytes(secret: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(LocalError):
         derive_many([secret], "kind", [()])
 
 
 @pytest.mark.parametrize("part", [None, 1.5, (1,), bytearray(b"x"), memoryview(b"x"), [1]])
 def test_a_part_is_bytes_a_string_or_an_integer(part: Any) -> None:
     for _ in range(2):
-        with pytest.raises(TypeError):
+        with pytest.raises(LocalError):
             derive_many([bytes(32)], "kind", [(part,)])
-        with pytest.raises(TypeError):
+        with pytest.raises(LocalError):
             derive_many([bytes(32)], "kind", [()], common=(part,))
-        with pytest.raises(TypeError):
+        with pytest.raises(LocalError):
             digests("kind", (), [(part,)])
 
 
 @pytest.mark.parametrize("part", [-1, 2**64])
 def test_a_number_has_eight_bytes(part: int) -> None:
     for _ in range(2):
-        with pytest.raises(OverflowError):
+        with pytest.raises(LocalError):
             digests("kind", (part,), [])
-        with pytest.raises(OverflowError):
+        with pytest.raises(LocalError):
             derive_many([bytes(32)], "kind", [(part,)])

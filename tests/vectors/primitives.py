@@ -117,13 +117,13 @@ def kdf_vectors() -> Vectors:
             for s, kind, parts, n in derived
         ],
         "negative": [
-            refused("label", "OverflowError", "negative", parts=[{"int": -1}]),
-            refused("label", "OverflowError", "too big", parts=[{"int": 2**64}]),
-            refused("label", "UnicodeEncodeError", "surrogates", parts=[{"str": "\ud800"}]),
-            refused("label", "TypeError", "", parts=[{"int": None}]),
-            refused("label", "TypeError", "", parts=[{"int": 1.5}]),
-            refused("derive", "ValueError", "8160", length=8161),
-            refused("derive", "OverflowError", "negative", length=-1),
+            refused("label", "LocalError", "part of a label", parts=[{"int": -1}]),
+            refused("label", "LocalError", "part of a label", parts=[{"int": 2**64}]),
+            refused("label", "LocalError", "part of a label", parts=[{"str": "\ud800"}]),
+            refused("label", "LocalError", "no part of", parts=[{"int": None}]),
+            refused("label", "LocalError", "no part of", parts=[{"int": 1.5}]),
+            refused("derive", "LocalError", "8160", length=8161),
+            refused("derive", "LocalError", "8160", length=-1),
         ],
     }
 
@@ -276,30 +276,30 @@ def context_vectors() -> Vectors:
         ],
         "negative": [
             refused(
-                "roster_digest", "UnicodeEncodeError", "surrogates", arguments={"names": ["\ud800"]}
+                "roster_digest", "LocalError", "part of a label", arguments={"names": ["\ud800"]}
             ),
-            refused("roster_digest", "TypeError", "", arguments={"names": [None]}),
+            refused("roster_digest", "LocalError", "no part of", arguments={"names": [None]}),
             refused(
                 "session_context",
-                "UnicodeEncodeError",
-                "surrogates",
+                "LocalError",
+                "part of a label",
                 arguments=CONTEXTS["session_context"] | {"protocol": "\udfff"},
             ),
             *(
                 refused(
                     "application_digest",
-                    kind,
+                    "LocalError",
                     message,
                     arguments={
                         "arrays": [[array[0], array[1], shape, array[3]]],
                         "configuration": "",
                     },
                 )
-                for shape, kind, message in (
-                    ([-1], "OverflowError", "negative"),
-                    ([2**64], "OverflowError", "too big"),
-                    ([1.5], "TypeError", ""),
-                    ([None], "TypeError", ""),
+                for shape, message in (
+                    ([-1], "part of a label"),
+                    ([2**64], "part of a label"),
+                    ([1.5], "no part of"),
+                    ([None], "no part of"),
                 )
             ),
         ],

@@ -1,0 +1,17 @@
+"""Checks of what a caller passes: the same words everywhere."""
+
+import operator
+
+from secagg.errors import LocalError
+
+
+def whole(value: object, what: str, least: int, most: int | None = None, unit: str = "") -> int:
+    """`value` as an integer from `least` to `most`. Raises LocalError, which says what it is."""
+    allowed = f"at least {least}" if most is None else f"{least} to {most}"
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise LocalError(f"{what} is a whole number, {allowed}{unit}") from None
+    if number < least or (most is not None and number > most):
+        raise LocalError(f"{what} is {allowed}{unit}, got {number}")
+    return number
