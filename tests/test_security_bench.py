@@ -173,6 +173,50 @@ def test_every_mistake_has_an_attack() -> None:
     assert {switch for switch, *_ in REPAIRED} | {"early_exit"} == set(MISTAKES)
 
 
+def test_the_worst_run_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two quiet runs do not outvote a third, and the number of calls is the announced one."""
+    asked = []
+
+    def of(_operation, _secrets, count, seed):
+        asked.append(count)
+        return (1.0, 9.0, 2.0)[seed]
+
+    monkeypatch.setattr(timing, "t_of", of)
+    assert timing._measure("links", PLAIN, Effort()).value == 9.0
+    assert asked == [timing.FULL_CALLS] * 3
+    case = next(case for case in timing.ATTACK.cases if case.setting == "links")
+    measured = timing._measure("links", PLAIN, QUICK)
+    assert judge(case.rule, measured, found(100)) is Verdict.DOES_NOT
+    assert asked[3:] == [timing.QUICK_CALLS] * 3
+
+
+def test_what_is_claimed_to_be_constant_time_is_measured_and_the_rest_is_not_protected() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "threat-models.md").read_text("utf-8")
+    table = page.split("| measured as |", 1)[1].split("\n\n", 1)[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    claimed = [name for line in lines for name in line.split(" | ")[-1].strip("| ").split("; ")]
+    assert len(lines) == 8
+    assert sorted(claimed) == sorted(set(timing.OPERATIONS) - {*timing.BAD, *timing.UNCLAIMED})
+    for case in timing.ATTACK.cases:
+        verdicts = {judge(case.rule, found(t), found(100)) for t in (1.0, 9.0)}
+        free = case.setting in timing.UNCLAIMED
+        assert verdicts == ({Verdict.NO_CLAIM} if free else {Verdict.PROTECTS, Verdict.DOES_NOT})
+
+
+@pytest.mark.parametrize("name", timing.OPERATIONS)
+def test_the_secrets_of_an_operation_vary(name: str) -> None:
+    """A fixed secret beside others, of one length, and the operation takes them all."""
+    operation, secrets, _slow = timing.OPERATIONS[name]
+    random = np.random.default_rng(0)
+    drawn = [secrets(random) for _ in range(3)]
+    assert len({fixed for fixed, _ in drawn}) == 1
+    assert all(fixed != varied for fixed, varied in drawn)
+    if secrets not in (timing.one_of_two, timing.numbers):
+        assert len({varied for _, varied in drawn}) == 3
+    for each in drawn[0]:
+        operation(each)
+
+
 def test_the_comparison_without_early_exit_is_not_seen() -> None:
     bad = timing.t_of(lambda raw: equal(timing._SECRET, raw), timing.guesses, 4000, 0)
     good = timing.t_of(lambda raw: equal(timing._SECRET, raw, False), timing.guesses, 4000, 0)

@@ -61,7 +61,7 @@ ATTACK = Attack(
     "differencing and tiny cohorts",
     "Two sums that differ by one client, or a sum of two with one colluding: how well is one "
     "client's update known?",
-    "docs/threat-model.md",
+    "docs/threat-models.md",
     "cosine with the victim's update",
     (
         Case("two rounds, one client less", _TWO_ROUNDS, _case(two_rounds)),

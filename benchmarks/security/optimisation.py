@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.security.attack import Attack, Case, Effort
-from benchmarks.security.inversion import records
+from benchmarks.security.inversion import CLIP, SIGMA, records
+from benchmarks.security.learning import noisy
 from benchmarks.security.stats import bootstrap
 from benchmarks.security.targets import Target
 from benchmarks.security.verdict import Measured, Rule
@@ -79,24 +80,30 @@ def _invert(raw: bytes, labels: tuple[int, ...], steps: int) -> Floats:
     return np.nan_to_num(x.detach().numpy())
 
 
-def observed(target: Target, n: int, message: bool) -> tuple[list[Floats], Floats, Tensor]:
+def observed(
+    target: Target, n: int, message: bool, sigma: float = 0.0
+) -> tuple[list[Floats], Floats, Tensor]:
     """What the server has of n clients with one image each: their messages one by one, or the
-    sum; the images and their labels.
+    sum; the images and their labels. With `sigma` each clips its gradient and adds noise.
     """
     images, labels = records(n)
     each = [
         gradient(torch.tensor(x[None], dtype=torch.float64), torch.tensor([y])).numpy()
         for x, y in zip(images, labels, strict=True)
     ]
+    if sigma:
+        each = [noisy(one, CLIP, sigma, u) for u, one in enumerate(each)]
     clip = max(float(np.abs(one).max()) for one in each)
     view = observe(target, dict(enumerate(each, 1)), clip, bits=32, individuals=message)
     found = [view.updates[u] for u in sorted(view.updates)] if message else [view.mean * n]
     return found, images.astype(np.float64), torch.tensor(labels)
 
 
-def reconstructed(target: Target, n: int, steps: int, message: bool) -> tuple[Floats, Floats]:
+def reconstructed(
+    target: Target, n: int, steps: int, message: bool, sigma: float = 0.0
+) -> tuple[Floats, Floats]:
     """The images (n, 64) that come back, and the PSNR of the best for each original."""
-    found, images, labels = observed(target, n, message)
+    found, images, labels = observed(target, n, message, sigma)
     groups = labels.reshape(len(found), -1)
     guesses = [invert(one, group, steps) for one, group in zip(found, groups, strict=True)]
     of = images.reshape(len(found), -1, 64)
@@ -104,10 +111,10 @@ def reconstructed(target: Target, n: int, steps: int, message: bool) -> tuple[Fl
     return np.concatenate(guesses), np.array(scores)
 
 
-def _case(n: int, message: bool = False):  # type: ignore[no-untyped-def]
+def _case(n: int, message: bool = False, sigma: float = 0.0):  # type: ignore[no-untyped-def]
     def measure(target: Target, effort: Effort) -> Measured:
         steps = effort.of(60, 300) if message else effort.of(150, 600)
-        _, scores = reconstructed(target, n, steps, message)
+        _, scores = reconstructed(target, n, steps, message, sigma)
         low, high = bootstrap(scores)
         return Measured(float(scores.mean()), low, high, "bootstrap", f"{steps} steps")
 
@@ -125,5 +132,11 @@ ATTACK = Attack(
         Case("one client's message", Rule(bar=20.0, baseline=12.0), _case(4, message=True)),
         Case("the sum of 8", _BEYOND, _case(8)),
         Case("the sum of 16", _BEYOND, _case(16)),
+        Case(
+            "the sum of 8, clip + noise",
+            _BEYOND,
+            _case(8, sigma=SIGMA),
+            control="the sum of 8",
+        ),
     ),
 )

@@ -12,6 +12,7 @@ _STYLE = {
     Verdict.PROTECTS: "green",
     Verdict.DOES_NOT: "red",
     Verdict.OUT_OF_SCOPE: "yellow",
+    Verdict.NO_CLAIM: "dim",
     Verdict.INVALID: "bold white on red",
 }
 

@@ -17,6 +17,7 @@ class Verdict(StrEnum):
     PROTECTS = "protects"
     DOES_NOT = "does not"
     OUT_OF_SCOPE = "out of scope"
+    NO_CLAIM = "no claim"
     INVALID = "INVALID"
 
 
@@ -36,14 +37,15 @@ class Rule:
     """When an attack has succeeded: at or above `bar`, or at or below it.
 
     baseline: what guessing, or nobody attacking, gives; scope: `claimed` is what some secure
-    aggregation promises to prevent, `beyond` what no sum of updates can; by: what must be on
-    the safe side, the whole interval, or the value where the bar itself allows for chance.
+    aggregation promises to prevent, `beyond` what no sum of updates can, `unclaimed` what this
+    project says nothing about, whatever the figure; by: what must be on the safe side, the
+    whole interval, or the value where the bar itself allows for chance.
     """
 
     bar: float
     baseline: float
     wins: Literal["above", "below"] = "above"
-    scope: Literal["claimed", "beyond"] = "claimed"
+    scope: Literal["claimed", "beyond", "unclaimed"] = "claimed"
     by: Literal["interval", "value"] = "interval"
 
     def succeeded(self, found: Measured) -> bool:
@@ -63,6 +65,8 @@ def judge(rule: Rule, found: Measured, reference: Measured | None) -> Verdict:
     """The verdict on a protocol, given what the same attack reached on the reference."""
     if reference is None or not rule.succeeded(reference):
         return Verdict.INVALID
+    if rule.scope == "unclaimed":
+        return Verdict.NO_CLAIM
     if rule.excluded(found):
         return Verdict.PROTECTS
     return Verdict.OUT_OF_SCOPE if rule.scope == "beyond" else Verdict.DOES_NOT

@@ -36,6 +36,7 @@ MEANING = {
     "reference",
     Verdict.DOES_NOT: "it does not exclude what secure aggregation is there to exclude",
     Verdict.OUT_OF_SCOPE: "the attack works, and no sum of updates could prevent it",
+    Verdict.NO_CLAIM: "measured, but docs/threat-models.md does not claim it, and why not",
     Verdict.INVALID: "the attack fails on the reference that is weak on purpose: it shows nothing",
 }
 SEMI_HONEST = (
