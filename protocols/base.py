@@ -42,7 +42,11 @@ from secagg.seal import Sealer
 from secagg.signing import Identity
 
 MAX_OPEN_UPLOADS = 4
-"""Incomplete uploads that a server keeps, so that its memory does not grow with clients."""
+MAX_OPEN_BYTES = 2**26
+"""A server keeps so many incomplete uploads, or fewer that together are no longer than this
+when they are whole, but always one. So its memory does not grow with clients, and beside a long
+running sum there is one more vector, not four.
+"""
 
 
 class Message(Value, frozen=True):
@@ -387,11 +391,13 @@ class Machine:
     ) -> tuple[P, ...]:
         """What came of a sender's upload before the piece `index`, which must be the next.
 
-        Raises PeerError for another piece, and LocalError for a first one while
-        `MAX_OPEN_UPLOADS` uploads are incomplete: it may be handed over again.
+        Raises PeerError for another piece, and LocalError for a first one while as many uploads
+        are incomplete as may be (`MAX_OPEN_UPLOADS`): it may be handed over again.
         """
-        if sender not in incomplete and len(incomplete) >= MAX_OPEN_UPLOADS:
-            raise LocalError(f"{MAX_OPEN_UPLOADS} uploads are incomplete: hear `unfinished` first")
+        in_bytes = MAX_OPEN_BYTES // self.session.parameters.upload_bytes
+        most = max(1, min(MAX_OPEN_UPLOADS, in_bytes))
+        if sender not in incomplete and len(incomplete) >= most:
+            raise LocalError(f"{len(incomplete)} uploads are incomplete: hear `unfinished` first")
         before = incomplete.get(sender, ())
         if index != len(before):
             raise self.refuse(sender, f"piece {index} where {len(before)} is next")

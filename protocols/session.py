@@ -7,6 +7,7 @@ from secagg.codec import Value, encode
 from secagg.context import session_context
 from secagg.errors import ParameterError
 from secagg.identity import Roster
+from secagg.packing import packed_bytes
 from secagg.ring import MAX_BITS
 
 SERVER = 0
@@ -51,6 +52,11 @@ class Parameters(Value, frozen=True):
     def helper_role(self) -> str:
         """What one of them is called, in a word or two."""
         return "helper"
+
+    @property
+    def upload_bytes(self) -> int:
+        """What a server holds of a client's upload until its last piece has come, at most."""
+        return packed_bytes(self.length, self.modulus_bits)
 
     @property
     def tolerated(self) -> int:

@@ -52,6 +52,11 @@ class LatticeParameters(Parameters, frozen=True, dict=True):
         return ringset.named(self.ring, self.clients, self.length, self.largest)
 
     @property
+    def upload_bytes(self) -> int:
+        """The ciphertext."""
+        return self.plan.ciphertext_bytes
+
+    @property
     def pieces(self) -> tuple[range, ...]:
         """The chunks of each upload message."""
         chunks = range(self.plan.chunks)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from protocols.base import SERVER, Contribute, Received, RoundClosed
+from protocols.base import MAX_OPEN_BYTES, SERVER, Contribute, Received, RoundClosed
 from protocols.driver import Simulation
 from protocols.masking import PROTOCOL, configure
 from protocols.masking.messages import Upload
+from protocols.registry import PROTOCOLS, load
 from secagg.codec import decode, encode
 from secagg.errors import LocalError, PeerError
 from secagg.rng import SystemSource
@@ -196,6 +197,34 @@ def test_one_client_after_the_other_costs_one_vector_more_and_no_further() -> No
             sizes.append(len(simulation.server.machine.snapshot()) - empty)
     assert max(sizes) < vector + links + 200
     assert links <= sizes[-1] <= links + 4 * n
+
+
+@pytest.mark.parametrize(("room", "most"), [(1, 1), (2, 2), (3, 3), (4, 4), (100, 4)])
+def test_long_uploads_wait_for_each_other_by_their_bytes(
+    monkeypatch: pytest.MonkeyPatch, room: int, most: int
+) -> None:
+    """Room for so many whole uploads lets so many be incomplete, at most four; one always."""
+    simulation = at_upload(n=6)
+    size = simulation.server.machine.session.parameters.upload_bytes
+    assert size == -(-LENGTH * BITS // 8)
+    monkeypatch.setattr("protocols.base.MAX_OPEN_BYTES", room * size + size - 1 if room > 1 else 1)
+    waiting = {u: pieces_of(simulation, u) for u in range(1, 7)}
+    for u in range(1, most + 1):
+        give(simulation, u, waiting[u][0])
+    with pytest.raises(LocalError, match=f"^{most} uploads are incomplete"):
+        give(simulation, 6, waiting[6][0])
+    give(simulation, 1, *waiting[1][1:])
+    give(simulation, 6, *waiting[6])
+    for u in range(2, 6):
+        give(simulation, u, *waiting[u][1 if u <= most else 0 :])
+    ends_with(simulation, 1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_beside_the_sum_of_a_long_vector_one_incomplete_upload_is_kept(name: str) -> None:
+    parameters = load(name).configure(5, 10**8, 32)
+    assert MAX_OPEN_BYTES // parameters.upload_bytes == 0
+    assert parameters.upload_bytes >= 4 * 10**8
 
 
 def test_a_fifth_incomplete_upload_waits_and_nobody_is_blamed() -> None:
