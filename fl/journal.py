@@ -28,7 +28,8 @@ from secagg.kdf import DIGEST_BYTES, derive, digest
 
 APPLICATION = 0x5E_CA_66_01
 VERSION = 1
-SPENT = "spent"
+SPENT, BOUND = "spent", "bound"
+"""The stages of marks: entries that belong to no session, and never close."""
 CHUNK = 4 * 1024 * 1024
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = f"""
@@ -78,10 +79,10 @@ class SqliteJournal:
 
     party: whose it is, no other's; roster: 32 bytes, the federation that it is for; key: 32
     bytes for the seals, empty for none. A claim and the state it leads to are one transaction.
-    What a state replaces is overwritten in the file (`secure_delete`), and the log that would
-    still hold it is folded back, at the latest when the file is opened again; the disk below
-    may keep more. Raises LocalError where the disk or the file fails, with nothing
-    half-written.
+    The log is folded into the file before a claim counts as kept: what stands in the log alone
+    could be cut off unseen, and what a state replaces would outlive it there (in the file it is
+    overwritten, by `secure_delete`; the disk below may keep more). Raises LocalError where the
+    disk or the file fails, with nothing half-written.
     """
 
     def __init__(self, path: Path, party: int, roster: bytes, *, key: bytes = b"") -> None:
@@ -89,7 +90,6 @@ class SqliteJournal:
         self._party = party
         self._key = key or bytes(DIGEST_BYTES)
         self._first = derive(self._key, "journal", party, roster)
-        self._stale = False
         if not path.exists():
             write_new(path, _empty(party, roster, self._first), 0o600)
         _check_header(path)
@@ -115,7 +115,6 @@ class SqliteJournal:
                 raise already_claimed(claim)
             content = self._store(claim.session, stored)
             self._append(claim.session, claim.stage, claim.digest, content)
-            self._stale |= stored.last
 
     def close(self, session: bytes, party: int, last: Stored) -> None:
         """See `protocols.journal.Journal`."""
@@ -123,7 +122,6 @@ class SqliteJournal:
         with self._transaction():
             if not self._claimed(session, CLOSED):
                 self._append(session, CLOSED, b"", self._store(session, last))
-            self._stale = True
 
     def latest(self, session: bytes, party: int) -> Stored | None:
         """See `protocols.journal.Journal`. LocalError where it is not what was stored."""
@@ -149,28 +147,46 @@ class SqliteJournal:
         """Close every other session: what is still held there is of no use to this party any
         more, and of much to a thief.
         """
-        others = """SELECT session FROM claim WHERE session <> ? AND stage <> ?
+        others = """SELECT session FROM claim WHERE session <> ? AND stage NOT IN (?, ?, ?)
                     EXCEPT SELECT session FROM claim WHERE stage = ?"""
         with self._transaction():
-            for (other,) in self._run(others, (session, SPENT, CLOSED)).fetchall():
+            for (other,) in self._run(others, (session, CLOSED, SPENT, BOUND, CLOSED)).fetchall():
                 self._append(other, CLOSED, b"", self._put(other, {}))
-                self._stale = True
+
+    def bind(self, session: bytes, model: bytes) -> None:
+        """Record that this party's upload of this session is an update of this model (a digest).
+
+        Raises LocalError where it is one of another model.
+        """
+        with self._transaction():
+            if self._mark(BOUND, session, model) != model:
+                raise LocalError("in this session an update of another model was uploaded")
+
+    def bound_to(self, session: bytes) -> bytes | None:
+        """The model whose update was uploaded in this session, or None where there was none."""
+        return self._marked(BOUND, session)
 
     def spend(self, what: bytes, session: bytes) -> None:
         """Record that this party's update of a model (its digest) may be known in a sum of this
         session, and must be in no other.
         """
         with self._transaction():
-            if self._spent_in(what) is None:
-                self._append(what, SPENT, session, b"")
+            self._mark(SPENT, what, session)
 
     def is_spent(self, what: bytes, session: bytes) -> bool:
         """Whether `spend` was ever said of it in another session than this."""
-        return self._spent_in(what) not in (None, session)
+        return self._marked(SPENT, what) not in (None, session)
 
-    def _spent_in(self, what: bytes) -> bytes | None:
+    def _mark(self, kind: str, what: bytes, value: bytes) -> bytes:
+        """The value that this mark of `what` has: this one, unless it had one before."""
+        if (before := self._marked(kind, what)) is not None:
+            return before
+        self._append(_mark_key(kind, what), kind, value, b"")
+        return value
+
+    def _marked(self, kind: str, what: bytes) -> bytes | None:
         query = "SELECT digest FROM claim WHERE session = ? AND stage = ?"
-        found: tuple[bytes] | None = self._run(query, (what, SPENT)).fetchone()
+        found: tuple[bytes] | None = self._run(query, (_mark_key(kind, what), kind)).fetchone()
         return found[0] if found else None
 
     # --- the chain of claims
@@ -191,13 +207,18 @@ class SqliteJournal:
         return derive(self._key, "journal claim", before, *entry)
 
     def _verify(self) -> None:
-        """Every entry follows from the one before it, from the owner to the head."""
+        """Every entry follows from the one before it, from the owner to the head: one reading, as
+        another process may be writing.
+        """
         seal = self._first
+        self._run("BEGIN")
+        (head,) = self._run("SELECT seal FROM head").fetchall()
         for place, entry in enumerate(self._run("SELECT * FROM claim ORDER BY number"), start=1):
             seal = self._seal(seal, *entry[:-1])
             if entry[0] != place or entry[-1] != seal:
                 raise self._damaged(f"claim {place} does not verify")
-        if self._run("SELECT seal FROM head").fetchall() != [(seal,)]:
+        self._run("COMMIT")
+        if head != (seal,):
             raise self._damaged("a claim is missing, or it is sealed under another key")
 
     # --- states and messages, in chunks
@@ -297,11 +318,12 @@ class SqliteJournal:
         if self._db.in_transaction:
             yield
             return
+        before = self._db.total_changes
         try:
             self._run("BEGIN IMMEDIATE")
             yield
             self._run("COMMIT")
-            if self._stale:
+            if self._db.total_changes != before:
                 self._fold()
         except sqlite3.Error as error:
             raise LocalError(f"the journal {self._path} cannot be written: {error}") from None
@@ -310,11 +332,15 @@ class SqliteJournal:
                 self._db.execute("ROLLBACK")
 
     def _fold(self) -> None:
-        """Move the log, which still has what was replaced, into the file, where overwriting is
-        overwriting.
-        """
-        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._stale = False
+        """Move the log into the file: all of it, or LocalError."""
+        (busy, *_) = self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LocalError(f"the journal {self._path} is in use by another process; end that one")
+
+
+def _mark_key(kind: str, what: bytes) -> bytes:
+    """Where the mark of `what` stands: no session has this number."""
+    return digest("journal mark", kind, what)
 
 
 def _content(items: Iterable[_Item]) -> bytes:

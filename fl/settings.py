@@ -100,6 +100,11 @@ class Settings:
         """Whether the members have identities, and sign."""
         return self.adversary != "semi-honest"
 
+    @property
+    def hides(self) -> bool:
+        """Whether the server is not to learn individual updates."""
+        return entry(self.protocol).hides != "nothing"
+
     def session(self, number: bytes, model_length: int, members: Roster | None) -> Session:
         """A session for a model of so many values; members: whose signatures count, if any."""
         digest = members.digest() if members else self.roster_digest

@@ -32,14 +32,12 @@ class Stored(NamedTuple):
 
     `snapshot` and `vectors` are the two parts of a `protocols.snapshot.Dump`. What is given to
     a journal is a view of memory that the party goes on to work in: it copies or writes it
-    before it returns. What a journal gives back is the receiver's. `last`: whether nothing can
-    follow, so that what was kept before is to be forgotten at once.
+    before it returns. What a journal gives back is the receiver's.
     """
 
     snapshot: bytes
     outbox: tuple[Envelope, ...]
     vectors: tuple[bytes | bytearray | memoryview, ...] = ()
-    last: bool = False
 
     def __repr__(self) -> str:
         return f"<Stored with {len(self.outbox)} envelopes>"
@@ -139,7 +137,7 @@ class Party:
 
     def _stored(self, outbox: tuple[Envelope, ...]) -> Stored:
         state = self.machine.dump()
-        return Stored(state.head, outbox, state.vectors, last=self.machine.finished)
+        return Stored(state.head, outbox, state.vectors)
 
 
 def already_claimed(claim: Claim) -> LocalError:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,11 +42,11 @@ from fl.runner.frames import (
 from fl.runner.membership import Membership
 from fl.runner.observer import EVIDENCE_ROUND, connect
 from fl.settings import Settings
-from fl.training import configure, evaluate, train
+from fl.training import Metrics, configure, evaluate, train
 from fl.updates import encode_update
-from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received
+from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
-from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
+from secagg.errors import LocalError, PeerError, SecaggError
 from secagg.identity import Roster
 from secagg.kdf import digest
 from secagg.prg import Words
@@ -74,7 +75,6 @@ class ClientConfig:
 def main(config: ClientConfig, server: Connection) -> None:
     """Serve rounds until told to stop or the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
-    configure(threads=1)
     try:
         _Client(config, server).serve()
     except SecaggError as error:
@@ -105,6 +105,8 @@ class _Client:
         self._start: Start | None = None
         self._model_digest = b""
         self._application = b""
+        self._trainer = ThreadPoolExecutor(1, initializer=configure)
+        self._update: Future[NDArray[np.float32]] = Future()
 
     def serve(self) -> None:
         send(self._server, Ready())
@@ -121,43 +123,57 @@ class _Client:
                     return
 
     def _guarded(self, step: Callable[[F], None], frame: F) -> None:
-        """A refusal goes back as a code, and the client sits out the rest of the round."""
+        """A refusal goes back as a code, and the client sits out the rest of the round: unless a
+        peer alone was wrong, what the machine and the journal hold may differ.
+        """
         try:
             step(frame)
         except SecaggError as error:
             stage = getattr(error, "stage", "")
             peer = error.peer if isinstance(error, PeerError) else SERVER
             send(self._server, Refused(error.code, stage, peer))
-            if isinstance(error, ProtocolAborted):
+            if not isinstance(error, PeerError):
                 self._party = None
 
     def _begin(self, start: Start) -> None:
-        """Bind to our own hash of what was received, and advertise."""
+        """Bind to our own hash of what was received, take part, and train meanwhile."""
         self._party = None
-        if start.config.encoding != self._settings.encoding:
-            raise LocalError("the server's round has another encoding than this client's settings")
+        self._model_digest = digest("model", start.model)
+        self._check_start(start)
+        machine = self._settings.machines.party(
+            self._admitted(start), self._config.me, SystemSource(), HpkeSealer(), self._signer
+        )
+        party = Party(machine, self._journal)
+        again = self._journal.latest(start.session_id, self._config.me) is not None
+        with self._journal.together():
+            self._journal.close_others(start.session_id)
+            sent = () if again else party.handle(Join())
+        self._party, self._start = party, start
+        self._application = round_digest(self._model, start.model, start.config)
+        self._send(sent)
+        if again:
+            self._resume(party)
+        if self._journal.bound_to(start.session_id) is None:
+            send(self._server, Training())
+            self._update = self._trainer.submit(self._trained, start.model, start.config)
+        self._contribute_if_asked(start)
+        send(self._server, Resumed())
+
+    def _admitted(self, start: Start) -> Session:
+        """The session, if it is one that this client takes part in. Or LocalError."""
         length = to_vector(self._model).size
         session = self._settings.session(start.session_id, length, self._members)
         self._settings.policy.admit(session)
-        machine = self._settings.machines.party(
-            session, self._config.me, SystemSource(), HpkeSealer(), self._signer
-        )
-        self._model_digest = digest("model", start.model)
-        again = self._journal.latest(start.session_id, self._config.me) is not None
+        return session
+
+    def _check_start(self, start: Start) -> None:
+        """One session is of one model, and an update is in one sum. Raises LocalError."""
+        if start.config.encoding != self._settings.encoding:
+            raise LocalError("the server's round has another encoding than this client's settings")
+        if self._journal.bound_to(start.session_id) not in (None, self._model_digest):
+            raise LocalError("we uploaded an update of another model in this session")
         if self._journal.is_spent(self._model_digest, start.session_id):
             raise LocalError("our update of this model is spent; wait for another model")
-        self._party = Party(machine, self._journal)
-        self._start = start
-        with self._journal.together():
-            self._journal.close_others(start.session_id)
-            sent = () if again else self._party.handle(Join())
-        self._send(sent)
-        if again:
-            self._resume(self._party)
-        self._application = round_digest(self._model, start.model, start.config)
-        self._contribute_if_asked()
-        if again:
-            send(self._server, Resumed(self._party.machine.state.stage))
 
     def _resume(self, party: Party) -> None:
         """After a restart in the middle of a round: say again what is stored, and nothing else."""
@@ -168,35 +184,40 @@ class _Client:
         if self._party is None or self._start is None:
             return  # a message of a round that we do not take part in
         with self._journal.together():
-            if self._party.machine.state.stage == "unmask":
-                # with the answer: from here on our update may be known in a sum, and the same
-                # update in another sum would be known by the difference
-                self._journal.spend(self._model_digest, self._start.session_id)
-            sent = self._party.handle(Received(SERVER, frame.data))
+            sent = self._say(self._party, Received(SERVER, frame.data))
         self._send(sent)
-        self._contribute_if_asked()
+        self._contribute_if_asked(self._start)
 
-    def _contribute_if_asked(self) -> None:
-        assert self._party is not None and self._start is not None  # noqa: S101,PT018
+    def _say(self, party: Party, event: Received | Contribute) -> tuple[Envelope, ...]:
+        """Hand an event over. With our last word, and in one transaction with it, the model is
+        spent: our update may be known in a sum from here on, and the same update in another sum
+        would be known by the difference.
+        """
+        sent = party.handle(event)
+        if party.machine.finished and self._settings.hides:
+            self._journal.spend(self._model_digest, party.machine.session.session_id)
+        return sent
+
+    def _contribute_if_asked(self, start: Start) -> None:
+        assert self._party is not None  # noqa: S101 - of this very session
         if Begin in self._party.machine.accepts:
             self._send(self._party.handle(Begin(self._application)))
         if Contribute not in self._party.machine.accepts:
             return
-        if self._journal.is_spent(self._application, self._start.session_id):
+        if self._journal.is_spent(self._application, start.session_id):
             raise LocalError("our update of this model and round went into another session")
-        send(self._server, Training())
-        config = self._start.config
-        update = self._trained(model_vector(self._start.model), config)
-        weight = len(self._silo.y)
-        values, clipped = encode_update(update, weight, config.encoding, SystemSource())
-        self._show_observer(update, values, clipped)
+        update, weight = self._update.result(), len(self._silo.y)
+        values, clipped = encode_update(update, weight, start.config.encoding, SystemSource())
+        self._show_observer(start, update, values, clipped)
         with self._journal.together():
-            self._journal.spend(self._application, self._start.session_id)
-            sent = self._party.handle(Contribute(values))
+            self._journal.spend(self._application, start.session_id)
+            self._journal.bind(start.session_id, self._model_digest)
+            sent = self._say(self._party, Contribute(values))
         self._send(sent)
 
-    def _trained(self, start: NDArray[np.float32], config: RoundConfig) -> NDArray[np.float32]:
-        load_vector(self._model, start)
+    def _trained(self, model: bytes, config: RoundConfig) -> NDArray[np.float32]:
+        """Our update of a model, in the thread that trains."""
+        load_vector(self._model, model_vector(model))
         return train(
             self._model,
             self._silo.x,
@@ -207,11 +228,13 @@ class _Client:
             seed=training_seed(config, self._config.me),
         )
 
-    def _show_observer(self, update: NDArray[np.float32], values: Words, clipped: int) -> None:
+    def _show_observer(
+        self, start: Start, update: NDArray[np.float32], values: Words, clipped: int
+    ) -> None:
         """Tell the demo's auditor what goes in, and train its model in clear as well."""
-        if self._observer is None or self._start is None:
+        if self._observer is None:
             return
-        config, weight = self._start.config, len(self._silo.y)
+        config, weight = start.config, len(self._silo.y)
         raw = model_bytes(update)
         send(self._observer, Observed(config.round, raw, values.tobytes(), weight, clipped))
         if config.round == EVIDENCE_ROUND:
@@ -219,18 +242,21 @@ class _Client:
         plain: PlainModel = receive(self._observer, PlainModel)
         while plain.round < config.round:  # from rounds that we were killed in
             plain = receive(self._observer, PlainModel)
-        plain_update = self._trained(model_vector(plain.model), config)
+        plain_update = self._trainer.submit(self._trained, plain.model, config).result()
         send(self._observer, PlainUpdate(config.round, model_bytes(plain_update)))
 
     def _train_alone(self, frame: TrainAlone) -> None:
         """As many epochs as the federation had, on our own records only."""
-        vector = to_vector(build(find(self._settings.data).widths, self._settings.seed))
-        load_vector(self._model, vector)
-        for number in range(1, frame.rounds + 1):
-            self._trained(to_vector(self._model), replace(frame.config, round=number))
-        clients = len(self._settings.roster)
-        score = evaluate(self._model, *load_test(self._settings.data, clients=clients))
+        score = self._trainer.submit(self._score_alone, frame).result()
         send(self._server, AloneScore(score.accuracy, score.auc))
+
+    def _score_alone(self, frame: TrainAlone) -> Metrics:
+        vector = to_vector(build(find(self._settings.data).widths, self._settings.seed))
+        for number in range(1, frame.rounds + 1):
+            self._trained(model_bytes(vector), replace(frame.config, round=number))
+            vector = to_vector(self._model)
+        clients = len(self._settings.roster)
+        return evaluate(self._model, *load_test(self._settings.data, clients=clients))
 
     def _send(self, envelopes: tuple[Envelope, ...]) -> None:
         for envelope in envelopes:

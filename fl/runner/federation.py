@@ -265,7 +265,7 @@ class Federation:
     ) -> Iterator[Event]:
         """Hear the clients until nobody is left who can answer, or the deadline."""
         deadline = time.monotonic() + STAGE_DEADLINE
-        sitting_out: set[int] = set()
+        sitting_out = set(server.left)
         while (server.machine.waits_for & self._pool.alive) - sitting_out:
             left = deadline - time.monotonic()
             if left < 0:
@@ -274,12 +274,14 @@ class Federation:
             match self._hear(server.machine.unfinished, left):
                 case (who, Sent() | Resent() as sent):
                     yield from self._take(number, server, who, sent, tally)
-                case (who, Resumed(stage=at)) if at == stage == server.revived.get(who):
+                case (who, Resumed()) if server.revived.get(who) == stage:
                     self._ask_again(server, who)
                 case (who, Training()):
                     yield TrainingBegan(who)
                 case (who, Refused() as refused):
                     sitting_out.add(who)
+                    if refused.code != PeerError.code:
+                        server.left.add(who)
                     yield Trouble(who, refused.stage, f"it refused: {refused.code}")
                 case (who, Gone()):
                     yield from self._lost(server, who, stage, killed=False)
@@ -301,9 +303,9 @@ class Federation:
         yield Revived(who, stage, pid)
 
     def _ask_again(self, server: "_Server", who: int) -> None:
-        """What a restarted client was asked before it could answer."""
+        """What a restarted client was asked in this stage, unless it has answered."""
         for envelope in server.requests:
-            if envelope.to == who:
+            if envelope.to == who and who in server.machine.waits_for:
                 self._pool.tell(who, Deliver(envelope.data))
 
     def _hear(self, first: frozenset[int], left: float) -> tuple[int, Any] | None:
@@ -350,11 +352,11 @@ class Federation:
         return RoundEnded(number, result, reason, metrics, verdict, tally.bytes, tally.seconds)
 
     def _may_be_known(self, tally: _Tally) -> bool:
-        """Whether a sum of this round's updates may be out: its last stage was reached, which is
-        not the one in which they were uploaded.
+        """Whether a sum of this round's updates may be out: clients were asked for their last
+        word. (Where nothing is hidden, nothing can be known by it.)
         """
-        last = self.settings.stages[-1]
-        return last != "upload" and last in tally.seconds
+        last = self.settings.parameters(1).client_stages[-1]
+        return self.settings.hides and last in tally.seconds
 
     def _verdict(self, number: int, result: Result | None) -> Verdict | None:
         if not self._observed:
@@ -392,7 +394,8 @@ class Federation:
 class _Server:
     """A round's machine, how the round began, and what a client that comes back needs to know.
 
-    requests: what this stage's clients were asked; revived: who came back already, and when.
+    requests: what this stage's clients were asked; revived: who came back already, and when;
+    left: who takes no further part.
     """
 
     start: Start
@@ -400,6 +403,7 @@ class _Server:
     application: bytes
     requests: tuple[Envelope, ...] = ()
     revived: dict[int, str] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._begin()

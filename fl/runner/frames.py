@@ -73,13 +73,13 @@ class Resent(Value, frozen=True, tag="resent"):
 
 
 class Resumed(Value, frozen=True, tag="resumed"):
-    """The client has taken up the session where it was stored; it sends `stage` next."""
-
-    stage: str
+    """The client stands in the session where it was stored, or at its beginning. If it was asked
+    something before it was there, it needs to be asked again.
+    """
 
 
 class Training(Value, frozen=True, tag="training"):
-    """Local training has begun: for the live view."""
+    """Local training has begun, while keys are exchanged: for the live view."""
 
 
 class Refused(Value, frozen=True, tag="refused"):

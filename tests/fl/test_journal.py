@@ -89,6 +89,48 @@ def test_a_claim_survives_sigkill(tmp_path: Path) -> None:
         opened(tmp_path).commit(claim(), Stored(b"other", ()))
 
 
+def _deleted(log: Path) -> None:
+    log.unlink(missing_ok=True)
+
+
+def _cut(log: Path) -> None:
+    if log.exists() and log.stat().st_size:
+        os.truncate(log, log.stat().st_size - 100)
+
+
+def _flipped(log: Path) -> None:
+    raw = bytearray(log.read_bytes()) if log.exists() else bytearray()
+    if raw:
+        raw[-2000] ^= 1
+        log.write_bytes(raw)
+
+
+@pytest.mark.parametrize("harm", [_deleted, _cut, _flipped])
+def test_no_claim_is_lost_with_the_log(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """SQLite ignores a log that ends early or does not verify, and so does not miss it."""
+    process = mp.get_context("forkserver").Process(target=_commit_and_die, args=(tmp_path,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    harm(tmp_path / "j.sqlite-wal")
+    journal = opened(tmp_path)
+    assert journal.latest(SESSION, 3) == Stored(b"state", OUTBOX)
+    with pytest.raises(LocalError, match="already sent"):
+        journal.commit(claim(), Stored(b"other", ()))
+
+
+def test_what_cannot_be_folded_is_not_said(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.commit(claim("advertise"), Stored(b"state", ()))
+    journal._run("PRAGMA busy_timeout = 1")
+    reader = sqlite3.connect(tmp_path / "j.sqlite")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM claim").fetchall()
+    with pytest.raises(LocalError, match="in use by another process"):
+        journal.commit(claim(), Stored(b"state", OUTBOX))
+    reader.close()
+
+
 def test_closing_the_others_leaves_nothing_of_them_but_their_claims(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     journal.commit(claim(), Stored(b"a secret of an old session", OUTBOX))
@@ -251,6 +293,25 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
     refuses(path, "a journal of version 2; this program reads 1", lambda: opened(tmp_path))
+
+
+def test_a_session_is_of_one_model(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    assert journal.bound_to(SESSION) is None
+    journal.bind(SESSION, b"a model")
+    journal.bind(SESSION, b"a model")
+    with pytest.raises(LocalError, match="of another model"):
+        journal.bind(SESSION, b"another")
+    journal.close_others(OTHER)
+    assert opened(tmp_path).bound_to(SESSION) == b"a model"
+
+
+def test_a_session_with_the_number_of_a_model_is_not_confused_with_it(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.commit(claim(), Stored(b"state", OUTBOX))
+    journal.spend(SESSION, OTHER)
+    journal.bind(OTHER, SESSION)
+    assert opened(tmp_path).latest(SESSION, 3) == Stored(b"state", OUTBOX)
 
 
 def read_all(folder: Path, key: bytes = b"") -> None:
