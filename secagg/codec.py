@@ -32,11 +32,17 @@ class Value(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 _encoder = msgspec.msgpack.Encoder()
+_LONG = 1 << 16
 
 
 def encode(value: object) -> bytes:
-    """The one encoding of `value`."""
-    return _encoder.encode(value)
+    """The one encoding of `value`.
+
+    A long one is copied: msgspec allocates half as much again and gives it back at the end, and
+    between messages that are kept, the heap keeps what was given back as holes.
+    """
+    data = _encoder.encode(value)
+    return data if len(data) < _LONG else bytes(memoryview(data))
 
 
 def decode(data: bytes, kind: type[T]) -> T:

@@ -65,6 +65,24 @@ def test_parameters_that_do_not_hold_are_refused(folder) -> None:
         folder.configure(2**50, 10, 32)
 
 
+@BOTH
+def test_more_clients_than_a_parameter_set_holds_are_refused(folder) -> None:
+    good = folder.configure(10, 1000, 32)
+    most = max(n for n in range(10, 5000) if _holds(replace(good, clients=n)))
+    assert most < 4999, "the sums of many more clients would fit"
+    for clients in (most + 1, 10**5, 10**6):
+        with pytest.raises(ParameterError, match="does not hold these sums"):
+            replace(good, clients=clients).check()
+
+
+def _holds(parameters) -> bool:
+    try:
+        parameters.check()
+    except ParameterError:
+        return False
+    return True
+
+
 def test_a_scale_that_does_not_hold_the_sum_or_drowns_in_noise_is_refused() -> None:
     good = ckks.configure(10, 1000, 32)
     for scale_bits in (good.scale_bits + 1, good.scale_bits - 8, 0, 200):

@@ -222,6 +222,37 @@ def test_messages_have_the_sizes_that_the_page_says(folder, name: str, extra: in
         assert len(data) == 65_664 * play.parameters.ciphertexts(index) + 51
 
 
+def cut(raw: bytes, at: int, *, honest: bool) -> bytes:
+    """The first bytes of a SEAL object; honest: its header says how many there are now."""
+    return raw[:8] + struct.pack("<Q", at) + raw[16:at] if honest else raw[:at]
+
+
+@BOTH
+def test_a_truncated_ciphertext_is_refused_by_server_and_key_holder(folder) -> None:
+    play, summed = Play(folder).ready(), Play(folder, number=1).aggregated()
+    (good,) = play.encrypted()
+    piece = decode(summed.aggregates[0], Aggregate)
+    for at in (0, 7, 16, 20, 24, 100, len(good) - 1):
+        for honest in (False, True) if at >= 16 else (False,):
+            short = (cut(good, at, honest=honest),)
+            refused(play.server, 1, encode(play.sealed(short)), "SEAL|Zstandard|length")
+            wrong = encode(replace(piece, ciphertexts=short))
+            refused(summed.holder, SERVER, wrong, "SEAL|Zstandard|length")
+
+
+@BOTH
+def test_values_beyond_the_range_are_refused_before_anything_is_encrypted(folder) -> None:
+    play = Play(folder).ready()
+    client, high = play.clients[1], INPUTS[1].copy()
+    high[-1] = 2**BITS
+    before = client.snapshot()
+    for wrong, match in ((high, "does not fit in 16 bits"), (INPUTS[1][:-1], str(LENGTH))):
+        with pytest.raises(LocalError, match=match):
+            client.handle(Contribute(wrong))
+        assert client.snapshot() == before
+    assert len(play.uploads(1)) == len(play.parameters.pieces)
+
+
 # --- the key holder's checks -------------------------------------------------------------------
 
 
@@ -231,6 +262,8 @@ def test_the_key_holder_opens_one_sum_a_session_and_says_nothing_before_the_end(
     assert len(play.aggregates) > 1
     *first, last = play.aggregates
     refused(play.holder, 1, first[0], "only the server")
+    other = Play(folder, number=1).aggregated()
+    refused(play.holder, SERVER, other.aggregates[0], "another session")
     refused(play.holder, SERVER, last, "where 0 is next")
     for data in first:
         assert play.holder.handle(Received(SERVER, data)) == ()
