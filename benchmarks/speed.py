@@ -128,6 +128,7 @@ def _vectors() -> Iterator[Planned]:
 def _lattice() -> Iterator[Planned]:
     d = 10**6
     yield Planned("NTT, 4096 points", partial(lattice.transform, 4096), repeats=31)
+    yield Planned("NTT, 4096 points, AVX2", partial(lattice.transform_avx2, 4096), repeats=31)
     yield Planned("Gaussian samples", partial(lattice.noise, 1 << 16), repeats=31)
     yield Planned("lattice, encrypt", partial(lattice.encryption, d), repeats=9)
     yield Planned("lattice, server adds an upload", partial(lattice.server_addition, d), repeats=31)
