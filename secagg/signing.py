@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from secagg import ed25519
 from secagg.errors import DecodeError, LocalError, ParameterError
-from secagg.kdf import digest
+from secagg.kdf import derive, digest
 from secagg.rng import SEED_BYTES, RandomSource
 
 
@@ -185,6 +185,10 @@ class Identity:
         """See `Signer`."""
         signature: bytes = self._handle.sign(message)
         return signature
+
+    def derived(self, kind: str) -> bytes:
+        """32 bytes that only who has the private key can derive: to seal its own store with."""
+        return derive(self._handle.private_bytes_raw(), kind)
 
     @classmethod
     def _of(cls, kind: Scheme, handle: Any) -> "Identity":

@@ -96,7 +96,8 @@ class _Client:
         if config.members:
             self._signer, self._members = config.members.load()
         roster = self._members.digest() if self._members else settings.roster_digest
-        self._journal = SqliteJournal(config.journal, config.me, roster)
+        key = self._signer.derived("journal key") if self._signer else b""
+        self._journal = SqliteJournal(config.journal, config.me, roster, key=key)
         self._model = build(find(settings.data).widths, settings.seed)
         self._observer = connect(config.observer) if config.observer else None
         if self._observer:

@@ -105,6 +105,18 @@ def test_clients_and_decryptors_may_vanish_anywhere(stage: str, fault: Fault) ->
     assert outcome.result.total.tolist() == exact_sum(inputs, there, 32)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_decryptors_may_be_some_of_the_clients(stage: str) -> None:
+    """Each of four hosts is a client and a decryptor; one of them is lost as a whole."""
+    host = 2
+    faults = {(party, stage): Fault.VANISH for party in (host, CLIENTS + host)}
+    inputs, outcome = outcome_of(parameters(decryptors=CLIENTS), faults)
+    assert outcome.result is not None, outcome.abort
+    lost = stage in ("keys", "upload")
+    assert outcome.result.contributors == ((1, 3, 4) if lost else (1, 2, 3, 4))
+    assert outcome.result.total.tolist() == exact_sum(inputs, outcome.result.contributors, 32)
+
+
 @pytest.mark.parametrize("stage", ["keys", "report", "open"])
 def test_fewer_decryptors_than_the_threshold_open_nothing(stage: str) -> None:
     faults = {(CLIENTS + v, stage): Fault.VANISH for v in (1, 2, 4)}
