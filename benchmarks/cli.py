@@ -113,6 +113,27 @@ def scale(
 
 
 @bench.command()
+def memory(
+    quick: Annotated[bool, typer.Option("--quick", help="30 million values")] = False,
+    length: Annotated[int, typer.Option(help="values; 0: 100 million")] = 0,
+    json: Annotated[Path | None, typer.Option(help="write the peaks to this file")] = None,
+) -> None:
+    """Peak memory of a client and of the server for one long vector, in pieces."""
+    _check_outputs(json)
+    from benchmarks import memory as peaks  # noqa: PLC0415
+
+    console, found = Console(), []
+    with console.status("starting processes") as status:
+        for clients, interleaved in peaks.CASES:
+            status.update(f"{clients} clients{', interleaved' * interleaved}")
+            size = length or peaks.LENGTHS["quick" if quick else "full"]
+            found.append(peaks.peak_of(size, clients, interleaved=interleaved))
+            if json:
+                json.write_text(peaks.to_json(found), encoding="utf-8")
+    peaks.show(found, console)
+
+
+@bench.command()
 def security(
     quick: Annotated[bool, typer.Option("--quick", help="end within a minute")] = False,
     json: Annotated[Path | None, typer.Option(help="write the rows to this file")] = None,

@@ -10,7 +10,7 @@ import platform
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -25,12 +25,13 @@ from protocols.base import (
     Contribute,
     Machine,
     Parameters,
+    Protocol,
     Received,
     RoundClosed,
     Session,
 )
 from protocols.driver import Fault, Options, Simulation
-from protocols.masking import sparse
+from protocols.masking import MaskingParameters, configure, sparse
 from protocols.registry import load
 from secagg import gaussian, ntt, ringset, rlwe
 from secagg.rng import SystemSource
@@ -44,7 +45,9 @@ AVX2 = (
     else {}
 )
 """Settings of numba for the first CPU that had AVX2; elsewhere there is nothing to narrow."""
+
 TOLERANCE = 1e-4
+Graph = Literal["complete", "k-regular"]
 
 
 def encryption(d: int) -> Line:
@@ -255,43 +258,58 @@ def one_message(d: int, decryptors: int) -> Line:
     )
 
 
-def recovery(d: int, n: int, dropout: float) -> Line:
-    """The server's last stage: answers in, masks off the sum of short keys, the sum opened."""
-    lattice = load("lattice")
+def recovery(d: int, n: int, dropout: float, graph: Graph = "complete") -> Line:
+    """The server's last stage: answers in, masks off the sum of short keys, the sum opened.
+
+    graph: that of the inner masking, all with all, or the k-regular one that is safe with 5 %
+    corrupt clients and completes with these dropouts. Suite X25519.
+    """
+    lattice, suite = load("lattice"), "X25519"
     dropped = round(n * dropout)
 
-    def inner(clients: int, length: int, bits: int, **_given: object) -> Parameters:
-        return sparse(clients, length, bits, corrupt=0.05, dropout=dropout, suite="X25519")
+    def inner(clients: int, length: int, bits: int) -> MaskingParameters:
+        if graph == "complete":
+            return configure(clients, length, bits, suite=suite)
+        return sparse(clients, length, bits, corrupt=0.05, dropout=dropout, suite=suite)
 
-    parameters = lattice.configure(
-        n,
-        d,
-        32,
-        largest=(2**32 - 1) // n,
-        inner_configure=inner if n > 50 else load("masking").configure,
-    )
+    parameters = lattice.configure(n, d, 32, largest=(2**32 - 1) // n, inner_configure=inner)
     values = np.random.default_rng(0).integers(0, 2**32 // n, d, np.uint32)
-    server, stored = _before_the_end(lattice, parameters, values, dropped)
+    server, stored, answers = _before_the_end(lattice, parameters, values, dropped)
 
     def fresh() -> Machine:
         server.restore(stored)
         return server
 
+    def work(last: Machine) -> None:
+        for answer in answers:
+            last.handle(answer)
+        last.handle(RoundClosed())
+
     def check() -> None:
         last = fresh()
-        last.handle(RoundClosed())
+        work(last)
         expected = values.astype(np.uint64) * np.uint64(n - dropped)
         same(last.result.total, expected, "lattice recovery")
 
-    name = f"lattice recovery, n={n}, {dropout:.0%} dropouts"
-    params = {"d": d, "clients": n, "dropped": dropped, "ring": parameters.plan.ring.name}
-    return Line(name, params, timed(lambda last: last.handle(RoundClosed()), fresh), check)
+    regular = "" if graph == "complete" else f", {graph}"
+    params = {
+        "d": d,
+        "clients": n,
+        "dropped": dropped,
+        "threshold": parameters.inner.threshold,
+        "neighbours": parameters.inner.degree,
+        "graph": graph,
+        "suite": suite,
+        "ring": parameters.plan.ring.name,
+    }
+    name = f"lattice recovery, n={n}, {dropout:.0%} dropouts{regular}"
+    return Line(name, params, timed(work, fresh), check)
 
 
 def _before_the_end(
-    lattice: Any, parameters: Parameters, values: NDArray[Any], dropped: int
-) -> tuple[Machine, bytes]:
-    """A server that has heard every answer, and its state."""
+    lattice: Protocol, parameters: Parameters, values: NDArray[Any], dropped: int
+) -> tuple[Machine, bytes, list[Received]]:
+    """A server whose requests for the last stage are out, its state, and the answers."""
     session = Session("lattice", parameters, os.urandom(32), os.urandom(32))
     n = parameters.clients
     faults = {(u, "upload"): Fault.VANISH for u in range(1, dropped + 1)}
@@ -303,7 +321,9 @@ def _before_the_end(
     for stage in parameters.stages[:-1]:
         simulation.step(stage)
     server = simulation.server.machine
-    for request in simulation._requests:
-        for answer in simulation.parties[request.to].handle(Received(SERVER, request.data)):
-            server.handle(Received(answer.sender, answer.data))
-    return server, server.snapshot()
+    answers = [
+        Received(answer.sender, answer.data)
+        for request in simulation._requests
+        for answer in simulation.parties[request.to].handle(Received(SERVER, request.data))
+    ]
+    return server, server.snapshot(), answers

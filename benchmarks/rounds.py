@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from functools import cache
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,15 @@ from benchmarks.masks import streams_of
 from benchmarks.measure import DifferentResultsError, Line, close, timed
 from benchmarks.staged import ClientUnderTest, ServerUnderTest
 from protocols.base import Session
-from protocols.driver import Fault, Options, run
+from protocols.driver import Fault, Options, Outcome, run
 from protocols.masking import PROTOCOL, configure
 from secagg.encoding import FixedPoint
 from secagg.identity import Member, Roster
 from secagg.rng import SystemSource
-from secagg.signing import ED25519, Identity
+from secagg.signing import ED25519, ML_DSA_65, Identity
 
 HYBRID, CLASSIC = "MLKEM768-X25519", "X25519"
+SIGNATURES = (ED25519, ML_DSA_65)
 
 
 def client_round(d: int, neighbours: int, suite: str = HYBRID) -> Line:
@@ -48,6 +50,29 @@ def client_round(d: int, neighbours: int, suite: str = HYBRID) -> Line:
         timed(work, staged.fresh),
         check,
         bytes_per_param=size / d if d > 1 else None,
+    )
+
+
+def complete_client(d: int, n: int) -> Line:
+    """A client on the complete graph, of a vector that is encoded already; nobody drops out.
+
+    stages_s: the medians of five rounds before.
+    """
+    staged = ClientUnderTest(configure(n, d, 32, suite=CLASSIC))
+    values = np.random.default_rng(0).integers(0, 2**32, d, np.uint32)
+
+    def check() -> None:
+        if staged.round(staged.fresh(), values) != staged.expected_upload(values):
+            raise DifferentResultsError("the upload is not the masked vector")
+
+    check()  # warm, before its stages are timed
+    rounds = [staged.seconds_of(values) for _ in range(5)]
+    stages = {name: float(f"{median(r[name] for r in rounds):.3g}") for name in rounds[0]}
+    return Line(
+        f"complete graph, client, n={n}",
+        {"d": d, "clients": n, "dropped": 0, "suite": CLASSIC, "stages_s": stages},
+        timed(lambda party: staged.round(party, values), staged.fresh),
+        check,
     )
 
 
@@ -112,9 +137,36 @@ def active_round(d: int, clients: int, dropped: int, suite: str) -> Line:
         close(active(), mean, 1e-5, "mean")
 
     return Line(
-        f"active mode, {clients} clients, {suite}",
+        f"active mode, d={d}, {suite}",
         {"d": d, "clients": clients, "dropped": dropped, "suite": suite, "clock": "CPU"},
         timed(active, clock=time.process_time),
+        check,
+        peers={
+            "semi-honest mode": timed(lambda: _round(updates, gone, suite), clock=time.process_time)
+        },
+    )
+
+
+def active_bytes(clients: int, suite: str, scheme: str) -> Line:
+    """Active mode with a roster of this scheme beside semi-honest mode: one value, so that
+    time and bytes are what does not depend on d.
+
+    bytes, semi_honest_bytes: a client's, sent and received, of messages that really went.
+    """
+    updates, gone, mean = _updates(1, clients, 0)
+    source = SystemSource()
+    signers = {u: Identity.draw(scheme, source) for u in updates}
+    sizes = {}
+    for name, own in (("bytes", signers), ("semi_honest_bytes", None)):
+        sizes[name] = round(sum(_outcome(updates, gone, suite, own).sizes.values()) / clients)
+
+    def check() -> None:
+        close(_round(updates, gone, suite, signers), mean, 1e-5, "mean")
+
+    return Line(
+        f"active mode, d=1, {scheme}, {suite}",
+        {"d": 1, "clients": clients, "scheme": scheme, "suite": suite, "clock": "CPU", **sizes},
+        timed(lambda: _round(updates, gone, suite, signers), clock=time.process_time),
         check,
         peers={
             "semi-honest mode": timed(lambda: _round(updates, gone, suite), clock=time.process_time)
@@ -139,8 +191,25 @@ def _round(
     suite: str,
     signers: Mapping[int, Identity] | None = None,
 ) -> NDArray[np.float64]:
+    outcome = _outcome(updates, gone, suite, signers)
+    if outcome.result is None:
+        raise DifferentResultsError("the round was aborted")
+    return _encoding(updates).decode(outcome.result.total)[0]
+
+
+def _encoding(updates: Mapping[int, NDArray[np.float32]]) -> FixedPoint:
+    return FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=len(updates))
+
+
+def _outcome(
+    updates: Mapping[int, NDArray[np.float32]],
+    gone: list[int],
+    suite: str,
+    signers: Mapping[int, Identity] | None = None,
+) -> Outcome:
+    """A round of all parties; active where there are signers."""
     d, source = next(iter(updates.values())).size, SystemSource()
-    encoding = FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=len(updates))
+    encoding = _encoding(updates)
     adversary = "active" if signers else "semi-honest"
     parameters = configure(len(updates), d + 1, 32, suite=suite, adversary=adversary)
     roster = Roster(Member(f"{u}", signers[u].public) for u in signers) if signers else None
@@ -152,10 +221,7 @@ def _round(
     }
     faults = {(u, "upload"): Fault.VANISH for u in gone}
     options = Options(record=False, signers=signers or {})
-    outcome = run(PROTOCOL, session, inputs, source, faults=faults, options=options)
-    if outcome.result is None:
-        raise DifferentResultsError("the round was aborted")
-    return encoding.decode(outcome.result.total)[0]
+    return run(PROTOCOL, session, inputs, source, faults=faults, options=options)
 
 
 @cache

@@ -137,6 +137,8 @@ def _lattice() -> Iterator[Planned]:
     name = "lattice recovery, n=500, 30% dropouts"
     make = partial(lattice.recovery, d, 500, 0.3)
     yield Planned(name, make, repeats=5, budget=10, quick=False)
+    make = partial(lattice.recovery, d, 500, 0.3, "k-regular")
+    yield Planned(f"{name}, k-regular", make, repeats=5, budget=10, quick=False)
 
 
 def _neighbours() -> Iterator[Planned]:
@@ -144,6 +146,7 @@ def _neighbours() -> Iterator[Planned]:
     yield Planned("Shamir, reconstruct 2", partial(sharing.reconstruct, 100, 67, 2), quick=False)
     alone = partial(sharing.reconstruct, 100, 67, 150, peers=False)
     yield Planned("Shamir, reconstruct 150", alone, repeats=31)
+    yield Planned("Ed25519, verify 32", partial(sharing.verify, 32), repeats=31)
     for suite in (rounds.CLASSIC, rounds.HYBRID):
         for word, sealing in (("seal", True), ("open", False)):
             make = partial(sharing.hpke, suite, 20, sealing=sealing)
@@ -154,6 +157,9 @@ def _rounds() -> Iterator[Planned]:
     yield Planned("client, whole round", partial(rounds.client_round, 10**6, 100), repeats=9)
     yield Planned("client, what d does not change", partial(rounds.client_round, 1, 100), repeats=9)
     for n in (500, 1000):
+        make = partial(rounds.complete_client, 10**5, n)
+        name = f"complete graph, client, n={n}"
+        yield Planned(name, make, repeats=9, quick=False)
         for dropout in (0.0, 0.1, 0.3):
             yield Planned(
                 f"server recovery, n={n}, {dropout:.0%} dropouts",
@@ -170,13 +176,14 @@ def _rounds() -> Iterator[Planned]:
             budget=30,
             quick=False,
         )
-        yield Planned(
-            f"active mode, 30 clients, {suite}",
-            partial(rounds.active_round, 10**6, 30, 3, suite),
-            repeats=5,
-            budget=15,
-            quick=False,
-        )
+        for d in (10**5, 10**6):
+            make = partial(rounds.active_round, d, 30, 3, suite)
+            name = f"active mode, d={d}, {suite}"
+            yield Planned(name, make, repeats=9, budget=15, quick=False)
+        for scheme in rounds.SIGNATURES:
+            make = partial(rounds.active_bytes, 30, suite, scheme)
+            name = f"active mode, d=1, {scheme}, {suite}"
+            yield Planned(name, make, repeats=5, budget=10, quick=False)
     for d in (10**5, 10**6):
         name = f"sum of 10 vectors, d={d}"
         yield Planned(name, partial(ckks.sums, d, 10), repeats=3, budget=20, quick=d < 10**6)

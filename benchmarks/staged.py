@@ -146,6 +146,22 @@ class ClientUnderTest:
         party.handle(Received(SERVER, self._request))
         return [envelope.data for envelope in upload]
 
+    def seconds_of(self, values: NDArray[np.unsignedinteger]) -> dict[str, float]:
+        """What it works in each stage of a round, with what it takes in before it can send."""
+        party, spent = self.fresh(), dict.fromkeys(self.federation.parameters.stages, 0.0)
+        for stage, event in (
+            ("advertise", Join()),
+            ("share", Received(SERVER, self._cohort)),
+            ("upload", Received(SERVER, self._inbox)),
+            ("upload", Begin(APPLICATION)),
+            ("upload", Contribute(values)),
+            ("unmask", Received(SERVER, self._request)),
+        ):
+            began = time.perf_counter()
+            party.handle(event)
+            spent[stage] += time.perf_counter() - began
+        return spent
+
     def expected_upload(self, values: NDArray[np.unsignedinteger]) -> list[bytes]:
         """The same by the OpenSSL reference, from everybody's seeds."""
         own = self.federation.seeds[1]

@@ -17,6 +17,7 @@ from benchmarks import (
     lattice,
     machine,
     masks,
+    memory,
     page,
     rounds,
     scale,
@@ -27,9 +28,13 @@ from benchmarks import (
 from benchmarks.cli import bench
 from benchmarks.measure import DifferentResultsError, Line, Row, close, run, same, timed
 from benchmarks.targets import TARGETS, Target, seconds
+from protocols.base import MAX_OPEN_BYTES, Received, RoundClosed
+from protocols.masking.parameters import CHUNK
+from protocols.masking.server import Server
 from secagg.errors import LocalError, ParameterError
 
-KINDS, SUITES = ("whole round", "active mode"), ("X25519", "MLKEM768-X25519")
+KINDS = ("whole round, 30 clients", "active mode, d=100000", "active mode, d=1000000")
+SUITES = ("X25519", "MLKEM768-X25519")
 KEYS = {"name", "params", "ours_s", "limit_s", "peers", "bytes_per_param"}
 
 LINES = {
@@ -45,6 +50,7 @@ LINES = {
     "reconstruct": lambda: sharing.reconstruct(5, 3, 4),
     "seal": lambda: sharing.hpke(rounds.HYBRID, 1, sealing=True),
     "open": lambda: sharing.hpke(rounds.CLASSIC, 1, sealing=False),
+    "signatures": lambda: sharing.verify(9),
     "client": lambda: rounds.client_round(100, 4),
     "recovery": lambda: rounds.recovery(100, 10, 0.3),
     "recovery without dropouts": lambda: rounds.recovery(100, 10, 0.0),
@@ -53,6 +59,8 @@ LINES = {
     "round, X25519": lambda: rounds.whole_round(100, 5, 1, rounds.CLASSIC),
     "active round": lambda: rounds.active_round(100, 5, 1, rounds.HYBRID),
     "active round, X25519": lambda: rounds.active_round(100, 5, 1, rounds.CLASSIC),
+    "complete client": lambda: rounds.complete_client(100, 6),
+    "active bytes": lambda: rounds.active_bytes(5, rounds.CLASSIC, "ML-DSA-65"),
     "ckks": lambda: ckks.sums(5000, 3),
     "ckks client": lambda: he.client_upload("ckks", 5000, 3),
     "bfv client": lambda: he.client_upload("bfv", 5000, 3),
@@ -63,6 +71,7 @@ LINES = {
     "lattice server": lambda: lattice.server_addition(5000),
     "committee": lambda: lattice.one_message(100, 3),
     "lattice recovery": lambda: lattice.recovery(100, 5, 0.2),
+    "lattice recovery, k-regular": lambda: lattice.recovery(100, 60, 0.2, "k-regular"),
 }
 
 
@@ -138,7 +147,37 @@ def test_the_plan_names_the_lines_it_makes() -> None:
         assert each.make().name == each.name
     assert speed.skipped(full, "full") == []
     left_out = speed.skipped(quick, "quick")
-    assert {f"{kind}, 30 clients, {suite}" for kind in KINDS for suite in SUITES} <= set(left_out)
+    assert {f"{kind}, {suite}" for kind in KINDS for suite in SUITES} <= set(left_out)
+
+
+def test_recovery_of_lattice_takes_the_answers_within_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every survivor's answer is handled while the clock runs, and the graph is named."""
+    line = lattice.recovery(100, 60, 0.2)
+    heard = []
+    handle = Server.handle
+    monkeypatch.setattr(Server, "handle", lambda s, e: heard.append(e) or handle(s, e))
+    assert line.ours() > 0
+    answers = [each for each in heard if isinstance(each, Received)]
+    assert len(answers) == 48 == len({each.sender for each in answers})
+    assert isinstance(heard[-1], RoundClosed)
+    assert (line.params["graph"], line.params["neighbours"]) == ("complete", 59)
+    assert line.params["suite"] == "X25519"
+    regular = lattice.recovery(100, 60, 0.2, "k-regular")
+    assert regular.params["graph"] == "k-regular"
+    assert regular.params["neighbours"] < 59
+
+
+def test_active_mode_counts_the_bytes_of_real_messages() -> None:
+    counts = {
+        scheme: rounds.active_bytes(5, rounds.CLASSIC, scheme).params
+        for scheme in rounds.SIGNATURES
+    }
+    semi = {each["semi_honest_bytes"] for each in counts.values()}
+    assert len(semi) == 1
+    assert semi.pop() < counts["Ed25519"]["bytes"] < counts["ML-DSA-65"]["bytes"]
+    assert counts["ML-DSA-65"]["bytes"] - counts["Ed25519"]["bytes"] > 5 * (3309 - 64)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -155,7 +194,12 @@ def test_the_table_cuts_nothing_off(width: int) -> None:
         assert word in shown
 
 
-FILES = {"speed": ("--json",), "scale": ("--json",), "security": ("--json", "--out")}
+FILES = {
+    "speed": ("--json",),
+    "scale": ("--json",),
+    "memory": ("--json",),
+    "security": ("--json", "--out"),
+}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +208,8 @@ FILES = {"speed": ("--json",), "scale": ("--json",), "security": ("--json", "--o
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
     command: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, work in (("speed", "measure"), ("scale", "measure"), ("security.suite", "run")):
-        monkeypatch.setattr(f"benchmarks.{module}.{work}", lambda *_: pytest.fail("measured"))
+    for work in ("speed.measure", "scale.measure", "memory.peak_of", "security.suite.run"):
+        monkeypatch.setattr(f"benchmarks.{work}", lambda *_, **__: pytest.fail("measured"))
     (tmp_path / "file").touch()
     for path, reason in (
         (tmp_path / "file" / "x", "is a file|cannot be written"),
@@ -193,7 +237,8 @@ def test_a_name_that_nothing_has_is_refused_with_the_names_there_are(command: st
 
 
 def test_a_target_says_whether_it_is_met() -> None:
-    rows = {"a": Row("a", {}, 2.0, 1.0, {"b": 6.0}, None)}
+    counts = {"bytes": 500, "semi_honest_bytes": 200}
+    rows = {"a": Row("a", counts, 2.0, 1.0, {"b": 6.0}, None)}
     for target, met in (
         (Target("a", "limit", 0.5), True),
         (Target("a", "limit", 0.6), False),
@@ -201,6 +246,8 @@ def test_a_target_says_whether_it_is_met() -> None:
         (Target("a", "peer", 4, "b"), False),
         (Target("a", "cost", 0.4, "b"), True),
         (Target("a", "cost", 0.3, "b"), False),
+        (Target("a", "bytes", 2.5), True),
+        (Target("a", "bytes", 2.4), False),
         (Target("a", "seconds", 2), True),
         (Target("a", "seconds", 1), False),
     ):
@@ -232,13 +279,44 @@ def test_scale_counts_every_byte_of_every_stage() -> None:
 
 def test_the_page_is_made_from_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "DOCS", tmp_path)
-    names = ("copy", "masks", "ckks", "recovery")
+    names = ("copy", "masks", "ckks", "recovery", "complete client", "active bytes")
     speed.write([run(LINES[name](), 1, 0) for name in names], tmp_path / "rows.json")
     reports = [scale.measure(scale.Case(n, 1000, 0.1)) for n in (20, 30)]
     (tmp_path / "scale.json").write_text(scale.to_json(reports))
-    page.main([str(tmp_path / "rows.json"), str(tmp_path / "scale.json")])
+    peaks = [memory.peak_of(100, clients, interleaved=True) for clients in (2, 3)]
+    (tmp_path / "memory.json").write_text(memory.to_json(peaks))
+    page.main([str(tmp_path / f"{name}.json") for name in ("rows", "scale", "memory")])
     text = (tmp_path / "benchmarks.md").read_text()
+    assert "| client | 6 | 0% | this project |" in text
+    assert "| server | 10 | 30% | this project |" in text
+    assert "ML-DSA-65 rosters miss it" in text
+    assert "| 2 | 100 | interleaved | 0 |" in text
     assert "3 masks, 32-bit, 1 thread" in text
     for name in ("peers", "recovery", "scale"):
         assert f"benchmarks/{name}.svg" in text
         assert (tmp_path / "benchmarks" / f"{name}.svg").read_text().startswith("<?xml")
+
+
+def test_the_published_table_stands_beside_ours() -> None:
+    """As printed: stages that add up to their totals, within the rounding to milliseconds."""
+    for stages in page.PUBLISHED.values():
+        assert abs(sum(stages[:-1]) - stages[-1]) <= 1
+    params = {"clients": 500, "dropped": 150, "other_stages_s": dict.fromkeys(page.STAGES[:3], 0.1)}
+    shown = "\n".join(page._published([Row("server recovery, n=500", params, 1.5, None, {}, None)]))
+    assert (
+        "| server | 500 | 30% | this project | 100 ms | 100 ms | 100 ms | 1.5 s | 1.8 s |" in shown
+    )
+    assert "| the paper | 1 ms | 28 ms | 514 ms | 143 s | 143 s |" in shown
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_memory_is_measured_with_as_many_open_uploads_as_may_be(interleaved: bool) -> None:
+    """Of 17 MB each, in two pieces: 64 MiB hold three; in order there is never more than one."""
+    peak = memory.peak_of(CHUNK + 8, 5, interleaved=interleaved)
+    assert 1 <= peak.open <= (MAX_OPEN_BYTES // (4 * CHUNK + 32) if interleaved else 1)
+    assert 1 < peak.server < 10
+    assert 1 < peak.client < 10
+    assert memory.met([peak]) == (max(peak.client, peak.server) < 3)
+    console = Console(width=80, record=True, file=StringIO())
+    memory.show([peak], console)
+    assert peak.order in console.export_text()
