@@ -4,7 +4,7 @@ RFC 8032, 5.1.7, as OpenSSL does it: s below the group's order L, and the encodi
 [s]B - [h mod L]A is R to the bit, without a cofactor. So a signature that holds only up to a
 point of small order is refused, and so is an R that is no canonical encoding.
 
-A key keeps the table that the kernel (`secagg.kernels.ed25519`) needs of it, 8 KB, from its
+A key keeps the table that the kernel (`secagg.kernels.ed25519`) needs of it, 16 KB, from its
 first signature in a batch on: a roster is the same in every round.
 """
 
@@ -31,7 +31,9 @@ _ROOT_OF_MINUS_ONE = pow(2, (PRIME - 1) // 4, PRIME)
 _BASE = (4 * pow(5, -1, PRIME) % PRIME).to_bytes(KEY_BYTES, "little")
 _VERIFICATION = 100_000  # nanoseconds, with OpenSSL
 
-Words = npt.NDArray[np.uint64]
+Table = tuple[int, npt.NDArray[np.uint64]]
+"""Where it is, as an address divided by 8, and what keeps it there."""
+
 Claim = tuple["Key", bytes, bytes]
 """A key, and a signature of 64 bytes that should be one of a message under it."""
 
@@ -43,7 +45,7 @@ class Key:
         self.raw = raw
         self.point = _decoded(raw)
         self._handle = Ed25519PublicKey.from_public_bytes(raw)
-        self._table: Words | None = None
+        self._table: Table | None = None
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """With OpenSSL; InvalidSignature unless `signature` is one of `message`."""
@@ -77,7 +79,9 @@ def _verified(compiled: Any, claims: Sequence[Claim]) -> list[bool]:
     room = groups * compiled.POINT_WORDS + (groups + 3) * compiled.ELEMENT_WORDS
     out, tables = np.empty_like(others), _tables(compiled, [key for key, _, _ in claims])
     scalars = np.ascontiguousarray(of[:, 1])
-    compiled.encode_sums(_table_of_one(), tables, scalars, others, out, np.empty(room, np.uint64))
+    compiled.encode_sums(
+        _table_of_one()[0], tables, scalars, others, out, np.empty(room, np.uint64)
+    )
     same = np.all(out == of[:, 0], axis=1).tolist()
     return [
         a and _below_order(signature) for a, (_, signature, _) in zip(same, claims, strict=True)
@@ -94,25 +98,24 @@ def _below_order(signature: bytes) -> bool:
     return int.from_bytes(signature[KEY_BYTES:], "little") < ORDER
 
 
-def _tables(compiled: Any, keys: Sequence[Key]) -> Words:
-    """One after the other, those of the points' negatives."""
+def _tables(compiled: Any, keys: Sequence[Key]) -> npt.NDArray[np.int64]:
+    """Where those of the points' negatives are."""
     new = [key for key in dict.fromkeys(keys) if key._table is None]
     points = [(PRIME - x, y) for x, y in (key.point for key in new)]
     for key, table in zip(new, _made(compiled, points, compiled.KEY_ENTRIES), strict=True):
         key._table = table
-    return np.concatenate([key._table for key in keys if key._table is not None])
+    return np.array([key._table[0] for key in keys if key._table], np.int64)
 
 
 @cache
-def _table_of_one() -> Words:
+def _table_of_one() -> Table:
     """The base point's."""
     compiled = _compiled()
-    table: Words = _made(compiled, [_decoded(_BASE)], compiled.ONE_ENTRIES)[0]
-    return table
+    return _made(compiled, [_decoded(_BASE)], compiled.ONE_ENTRIES)[0]
 
 
-def _made(compiled: Any, points: Sequence[tuple[int, int]], entries: int) -> Words:
-    """The tables of these points, a row each."""
+def _made(compiled: Any, points: Sequence[tuple[int, int]], entries: int) -> list[Table]:
+    """The tables of these points."""
     count = compiled.COMBS * entries
     limbs = [[_limbs(number, compiled.WIDTHS) for number in point] for point in points]
     tables = np.zeros((len(points), count * compiled.ENTRY_WORDS), np.uint64)
@@ -120,7 +123,7 @@ def _made(compiled: Any, points: Sequence[tuple[int, int]], entries: int) -> Wor
     if points:
         of = np.array(limbs, np.uint64)
         compiled.fill_tables(of, entries, tables.reshape(-1), np.empty(room, np.uint64))
-    return tables
+    return [(row.ctypes.data // 8, row) for row in tables]
 
 
 def _limbs(number: int, widths: Sequence[int]) -> list[int]:

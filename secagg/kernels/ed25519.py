@@ -11,8 +11,8 @@ limb has 32 bits) and s * t <= 16 (so that ten products, most of them 19-fold or
 
 Points have the extended coordinates of Hisil, Wong, Carter and Dawson (Asiacrypt 2008) for
 a = -1: x = X/Z, y = Y/Z, xy = T/Z, four elements. The formulas are complete, because d is not a
-square. What is multiplied is in tables: entry `entries * j + m` of a point's is 2^(64j) m times
-the point, for j below 4, so that four digits of a scalar are used between two doublings.
+square. What is multiplied is in tables: entry `entries * j + m` of a point's is 2^(32j) m times
+the point, for j below 8, so that eight digits of a scalar are used between two doublings.
 An entry is y + x, y - x and 2dxy, two limbs a word, and an empty word.
 
 The kernels and the intrinsics they call share this file on purpose: numba's cache looks only
@@ -47,7 +47,7 @@ LIMBS = 10
 WIDTHS = (26, 25) * 5
 ELEMENT_WORDS = LIMBS * LANES
 POINT_WORDS = 4 * ELEMENT_WORDS
-COMBS = 4
+COMBS = 8
 KEY_ENTRIES = 16  # digits are nibbles
 ONE_ENTRIES = 256  # digits are bytes
 ENTRY_WORDS = 16
@@ -165,11 +165,13 @@ class _Memory:
             self.builder.store(vector, place, align=8)
 
 
-def _entries(builder: Any, table: _Memory, first: list[Any]) -> list[list[Any]]:
+def _entries(builder: Any, first: list[Any]) -> list[list[Any]]:
     """The three elements whose words begin at `first` for each lane: eight rows as columns."""
+    addresses = [builder.mul(word, _I64(8)) for word in first]
+    pointers = [builder.inttoptr(address, _VECTOR.as_pointer()) for address in addresses]
     words = []
-    for half in (0, LANES):
-        rows = [table.load(place, half) for place in first]
+    for half in range(2):
+        rows = [builder.load(builder.gep(place, [_I64(half)]), align=8) for place in pointers]
         for distance in (4, 2, 1):
             upper = [e - distance + LANES if e & distance else e for e in range(LANES)]
             lower = [e + LANES if e & distance else e + distance for e in range(LANES)]
@@ -208,17 +210,16 @@ def _double(typing: Any, values: Any, at: Any) -> Any:
 
 
 @intrinsic
-def _add(typing: Any, values: Any, at: Any, tables: Any, lanes: Any, more: Any) -> Any:
-    """Add to the point at `at`, in each lane, the entry of `tables` whose first word is `more`
-    words after the one that `lanes` gives (madd-2008-hwcd-3).
+def _add(typing: Any, values: Any, at: Any, lanes: Any, base: Any) -> Any:
+    """Add to the point at `at`, in each lane, the entry that begins `base` words of memory after
+    the one that `lanes` gives (madd-2008-hwcd-3).
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         field, memory = _Field(builder), _Memory(context, builder, signature, args, 0)
-        table, places = (_Memory(context, builder, signature, args, at) for at in (2, 3))
+        places = _Memory(context, builder, signature, args, 2)
         first = [places.load(_I64(lane), kind=_I64) for lane in range(LANES)]
-        first = [builder.add(word, args[4]) for word in first]
-        plus, minus, product = _entries(builder, table, first)
+        plus, minus, product = _entries(builder, [builder.add(word, args[3]) for word in first])
         x, y, z, t = (memory.element(args[1], more) for more in (_X, _Y, _Z, _T))
         a = field.times(field.subtract(y, x), minus)
         b = field.times(field.add(y, x), plus)
@@ -228,7 +229,7 @@ def _add(typing: Any, values: Any, at: Any, tables: Any, lanes: Any, more: Any) 
         _store_point(field, memory, args[1], (e, f, g, h))
         return context.get_dummy_value()
 
-    return types.void(values, types.int64, tables, lanes, types.int64), emit
+    return types.void(values, types.int64, lanes, types.int64), emit
 
 
 @intrinsic
@@ -373,7 +374,7 @@ def fill_tables(points: Any, entries: int, tables: Any, values: Any) -> None:
             _set_to(values, first + _Z, 1)
             for at in range(first + POINT_WORDS, (comb + 1) * step, POINT_WORDS):
                 _copy(values, at, at - POINT_WORDS, POINT_WORDS)
-                _add(values, at, tables, lanes, entry)
+                _add(values, at, lanes, tables.ctypes.data // 8 + entry)
         _make_affine(values, 0, POINT_WORDS, count, spare)
         for place in range(count):
             _write(values, place * POINT_WORDS, twice_d, tables, lanes, place * ENTRY_WORDS)
@@ -405,12 +406,13 @@ def _encode(values: Any, at: int, out: Any, row: int) -> None:
 
 
 @kernel
-def encode_sums(one: Any, tables: Any, ones: Any, others: Any, out: Any, values: Any) -> None:
+def encode_sums(one: int, tables: Any, ones: Any, others: Any, out: Any, values: Any) -> None:
     """`out[i]`: the encoding of ones[i] times the point of `one`, plus others[i] times point i.
 
-    one: a table with ONE_ENTRIES; tables: those of n points with KEY_ENTRIES; ones, others, out:
-    (n, 32) bytes; scalars have any 256 bits, least significant byte first; values: room for a
-    point and an element for each of ceil(n / LANES) groups, and 3 elements.
+    one: where there is a table with ONE_ENTRIES, as an address divided by 8; tables: n of those
+    with KEY_ENTRIES; ones, others, out: (n, 32) bytes; scalars have any 256 bits, least
+    significant byte first; values: room for a point and an element for each of ceil(n / LANES)
+    groups, and 3 elements.
     """
     count = out.shape[0]
     groups, step = (count + LANES - 1) // LANES, 32 // COMBS
@@ -427,13 +429,13 @@ def encode_sums(one: Any, tables: Any, ones: Any, others: Any, out: Any, values:
                 for lane in range(LANES):
                     row = min(group * LANES + lane, count - 1)
                     digit = (np.int64(others[row, byte]) >> (4 * (nibble & 1))) & 15
-                    lanes[lane] = ((row * COMBS + comb) * KEY_ENTRIES + digit) * ENTRY_WORDS
-                _add(values, at, tables, lanes, 0)
+                    lanes[lane] = tables[row] + digit * ENTRY_WORDS
+                _add(values, at, lanes, comb * KEY_ENTRIES * ENTRY_WORDS)
                 if nibble & 1 == 0:
                     for lane in range(LANES):
                         row = min(group * LANES + lane, count - 1)
                         lanes[lane] = np.int64(ones[row, byte]) * ENTRY_WORDS
-                    _add(values, at, one, lanes, comb * ONE_ENTRIES * ENTRY_WORDS)
+                    _add(values, at, lanes, one + comb * ONE_ENTRIES * ENTRY_WORDS)
     _make_affine(values, 0, POINT_WORDS, groups, groups * POINT_WORDS)
     for row in range(count):
         _encode(values, row // LANES * POINT_WORDS + row % LANES, out, row)
