@@ -12,7 +12,7 @@ import multiprocessing as mp
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -45,7 +45,7 @@ class Workers:
     """Processes that encrypt; `count` of them, as many as there are cores where None.
 
     Use it as a context manager: it leaves none. They start at once, and take half a second to
-    import TenSEAL. One vector at a time is encrypted, whoever asks.
+    import TenSEAL. They encrypt one vector at a time.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -98,30 +98,46 @@ class Workers:
             raise ParameterError(f"{name} encrypts nothing here; choose {' or '.join(ENGINES)}")
         return _Shared(name, parameters, self)
 
-    def encrypt(
-        self, name: str, parameters: Parameters, public: bytes, slots: Words
-    ) -> list[bytes]:
-        """A ciphertext for each row, the rows dealt out in turn. LocalError: a worker is gone."""
-        with self._lock:
-            try:
-                return self._encrypt(_Order(name, parameters, public, slots))
-            except BaseException as error:
-                self.close()  # whose ciphertext comes next is unknown from here on
-                if isinstance(error, EOFError | OSError):
-                    raise LocalError("a process that encrypts has ended") from None
-                raise
+    def encrypt_each(
+        self, name: str, parameters: Parameters, public: bytes, pieces: Iterable[Words]
+    ) -> Iterator[tuple[bytes, ...]]:
+        """Ciphertexts for each piece, its rows dealt out in turn; the next piece is under way
+        while the caller has one. LocalError: a worker is gone, or they are at another vector.
+        All are closed where something fails or the caller stops early, as then nobody knows
+        whose ciphertext comes next.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise LocalError("these workers are at another vector")
+        try:
+            owed: list[Connection] = []
+            for slots in pieces:
+                ready = _read(owed)
+                owed = self._hand_out(_Order(name, parameters, public, slots))
+                if ready:
+                    yield ready
+            yield _read(owed)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, EOFError | OSError):
+                raise LocalError("a process that encrypts has ended") from None
+            raise
+        finally:
+            self._lock.release()
 
-    def _encrypt(self, order: _Order) -> list[bytes]:
+    def _hand_out(self, order: _Order) -> list[Connection]:
+        """Where the ciphertext of each row will come from. All that was owed has been read, so
+        the workers are listening.
+        """
         if not self._pipes:
             raise LocalError("these workers have been closed")
         pipes = self._pipes[: len(order.rows)]
         for first, pipe in enumerate(pipes):
             pipe.send(replace(order, rows=order.rows[first :: len(pipes)]))
-        return [pipes[row % len(pipes)].recv_bytes() for row in range(len(order.rows))]
+        return [pipes[row % len(pipes)] for row in range(len(order.rows))]
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _Shared(Encryptor):
     """An `Encryptor` of one protocol and set of parameters."""
 
     name: str
@@ -134,7 +150,12 @@ class _Shared:
 
     def encrypt(self, public: bytes, slots: Words) -> tuple[bytes, ...]:
         """See `Encryptor`."""
-        return tuple(self.workers.encrypt(self.name, self.parameters, public, slots))
+        (ciphertexts,) = self.encrypt_each(public, (slots,))
+        return ciphertexts
+
+    def encrypt_each(self, public: bytes, pieces: Iterable[Words]) -> Iterator[tuple[bytes, ...]]:
+        """See `Encryptor`."""
+        return self.workers.encrypt_each(self.name, self.parameters, public, pieces)
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,10 @@ class _Clients:
 
     def client(self, session: Session, me: int, _source: RandomSource, sealer: Sealer) -> Client:
         return Client(session, me, sealer, self.workers.encryptor(self.name, session.parameters))
+
+
+def _read(owed: Iterable[Connection]) -> tuple[bytes, ...]:
+    return tuple(pipe.recv_bytes() for pipe in owed)
 
 
 def _work(pipe: Connection) -> None:

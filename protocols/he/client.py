@@ -29,7 +29,7 @@ from protocols.he.parameters import HeParameters, Vector
 from secagg.codec import Bytes32, encode
 from secagg.errors import DecodeError, LocalError
 from secagg.ring import check_vector
-from secagg.seal import PublicKey, Sealer, suite
+from secagg.seal import Sealer, suite
 
 
 class Idle(State, frozen=True, tag="idle"):
@@ -128,15 +128,10 @@ class Client(Machine):
         return Step(Done(), self._pieces(state, event.values))
 
     def _pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
-        """One piece at a time, so that never more than one is in memory unsealed."""
+        """One piece at a time, so that hardly more than one is in memory unsealed."""
         to = suite(self.parameters.suite).public_key(state.sealing_key)
-        for index, piece in enumerate(self.parameters.pieces):
-            sealed = self._sealed(state, to, index, values[piece])
+        slots = (self.parameters.spread(values[piece]) for piece in self.parameters.pieces)
+        for index, ciphertexts in enumerate(self._engine.encrypt_each(state.key, slots)):
+            info = keys.sealing_info(state.context, self.me, index)
+            sealed = self._sealer.seal(to, encode(Batch(ciphertexts)), info)
             yield SERVER, Upload(state.context, index, sealed)
-
-    def _sealed(self, state: Ready, to: PublicKey, index: int, values: Vector) -> bytes:
-        clear = self._encrypted(state.key, values)
-        return self._sealer.seal(to, clear, keys.sealing_info(state.context, self.me, index))
-
-    def _encrypted(self, key: bytes, values: Vector) -> bytes:
-        return encode(Batch(self._engine.encrypt(key, self.parameters.spread(values))))

@@ -8,8 +8,8 @@ own, BFV tensors do not; on one thread, vectors of one ciphertext each are the f
 """
 
 import struct
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -53,6 +53,10 @@ class Encryptor(Protocol):
         """A ciphertext for each row of `slots`, (ciphertexts, slots). Or DecodeError."""
         ...
 
+    def encrypt_each(self, public: bytes, pieces: Iterable[Words]) -> Iterator[tuple[bytes, ...]]:
+        """`encrypt` of each of these, in their order; one that is ahead of its caller may be."""
+        return (self.encrypt(public, slots) for slots in pieces)
+
 
 class Engine(Encryptor, Protocol):
     """What the other machines need beside that."""
@@ -85,7 +89,7 @@ class _Forms(NamedTuple):
     parms_id: tuple[int, ...]
 
 
-class TensealEngine(ABC):
+class TensealEngine(Engine):
     """Base of both schemes; a subclass says how slots become TenSEAL's vectors.
 
     threads: how many TenSEAL may use; as many as there are cores where None.

@@ -65,18 +65,50 @@ def test_only_what_tenseal_encrypts_has_workers(workers) -> None:
             workers.encryptor(name, load("ckks").configure(N, LENGTH, BITS))
 
 
+@BOTH
+def test_pieces_come_in_order_while_the_next_is_under_way(name, workers) -> None:
+    parameters = load(name).configure(N, LENGTH, BITS)
+    engine, encryptor = ENGINES[name](parameters), workers.encryptor(name, parameters)
+    keys, asked = engine.new_keys(), []
+
+    def pieces():
+        for number, rows in enumerate((3, 1, 2), start=1):
+            asked.append(number)
+            yield np.full((rows, parameters.slots), number, np.uint64)
+
+    for number, ciphertexts in enumerate(encryptor.encrypt_each(keys.public, pieces()), start=1):
+        assert (engine.decrypt(keys.secret, ciphertexts, 1) == number).all()
+        assert len(asked) == min(number + 1, 3)
+
+
 def test_a_worker_that_is_killed_ends_them_all_and_is_named() -> None:
     with Workers(2) as workers:
         parameters = load("bfv").configure(N, LENGTH, BITS)
+        encryptor = workers.encryptor("bfv", parameters)
         keys = ENGINES["bfv"](parameters).new_keys()
         slots = np.ones((2, parameters.slots), np.uint64)
-        workers.encrypt("bfv", parameters, keys.public, slots)
+        encryptor.encrypt(keys.public, slots)
         pids = workers.pids
         os.kill(pids[1], signal.SIGKILL)
         with pytest.raises(LocalError, match="has ended"):
-            workers.encrypt("bfv", parameters, keys.public, slots)
+            encryptor.encrypt(keys.public, slots)
         with pytest.raises(LocalError, match="have been closed"):
-            workers.encrypt("bfv", parameters, keys.public, slots)
+            encryptor.encrypt(keys.public, slots)
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_caller_who_stops_in_the_middle_gets_no_ciphertext_of_an_earlier_piece() -> None:
+    with Workers(2) as workers:
+        parameters = load("bfv").configure(N, LENGTH, BITS)
+        encryptor = workers.encryptor("bfv", parameters)
+        keys = ENGINES["bfv"](parameters).new_keys()
+        slots = np.ones((2, parameters.slots), np.uint64)
+        pieces = encryptor.encrypt_each(keys.public, (slots, slots))
+        next(pieces)
+        with pytest.raises(LocalError, match="at another vector"):
+            encryptor.encrypt(keys.public, slots)
+        pieces.close()
+        with pytest.raises(LocalError, match="have been closed"):
+            encryptor.encrypt(keys.public, slots)

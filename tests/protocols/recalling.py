@@ -17,7 +17,7 @@ from protocols.he.holder import KeyHolder
 from protocols.he.server import Server
 
 
-class RecallingEngine:
+class RecallingEngine(Engine):
     """One key pair for one set of parameters, and one ciphertext for one content."""
 
     def __init__(self, real: Engine) -> None:
