@@ -157,7 +157,7 @@ def traffic(result: DemoResult, vector_bytes: int) -> Plot:
         total = np.array([each.upload_bytes for each in result.rounds]) / 1000
         vector = np.minimum(total, vector_bytes / 1000)
         axes.bar(x, vector, 0.7, color=SECURE, label="the vector")
-        axes.bar(x, total - vector, 0.7, vector, color=ALONE, label="keys and shares")
+        axes.bar(x, total - vector, 0.7, vector, color=ALONE, label="everything else")
         clear = 4 * result.model_parameters / 1000
         axes.axhline(clear, color=PLAIN, lw=1.4, ls="--", label="float32 in clear")
         axes.yaxis.set_major_formatter("{x:g} kB")

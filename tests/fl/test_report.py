@@ -41,6 +41,24 @@ from secagg.rng import SeededSource
 SECONDS = {"advertise": 0.1, "share": 0.2, "upload": 0.7, "unmask": 0.05}
 
 
+@pytest.mark.parametrize(
+    ("protocol", "grows"),
+    [
+        ("masking", "grows with the number of neighbours, not with the model"),
+        ("lattice", "the ciphertext is longer, and keys and shares"),
+        ("committee", "a share of its key for each decryptor"),
+        ("ckks", "it grows with the model"),
+        ("bfv", "it grows with the model"),
+        ("plain", None),
+    ],
+)
+def test_what_a_client_sends_beside_the_vector_is_said_for_each_protocol(protocol, grows) -> None:
+    page = render(a_result(protocol=protocol), None)
+    assert ("The rest" in page) == (grows is not None)
+    assert grows is None or grows in page
+    assert ("with the number of neighbours" in page) == (protocol in {"masking", "lattice"})
+
+
 def one_round(number, **changed):
     ordinary = Round(
         round=number,
