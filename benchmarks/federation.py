@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.masks import streams_of
 from benchmarks.measure import DifferentResultsError, Line, close, timed
 from benchmarks.staged import ClientUnderTest, ServerUnderTest
-from fl.runner.federation import Federation, RoundEnded, RoundStarted
+from fl.runner.events import RoundEnded, RoundStarted
+from fl.runner.federation import Federation
 from fl.runner.pool import Pool
 from fl.schedule import Kill
 from fl.settings import Settings

@@ -24,7 +24,7 @@ from fl.demo import clear
 from fl.demo.flower_app import LINES, AnyLine, Asked, Ended, Evidence, Line, Plan, Said, Trains
 from fl.demo.flower_link import LocalLink, write_app
 from fl.round import model_bytes, model_vector
-from fl.runner.federation import (
+from fl.runner.events import (
     AloneEnded,
     Answered,
     Event,

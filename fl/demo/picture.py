@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fl.data import DataSet, Silo, load_silo
 from fl.inversion import Match, candidates, closest, one_record_update, psnr
 from fl.models import Vector, build, signature
-from fl.runner.federation import Seen
+from fl.runner.events import Seen
 from fl.settings import Settings
 from fl.training import configure, train
 from fl.updates import encode_update

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.backends.openssl import backend as openssl
 
-from fl.runner.federation import AloneEnded, Event, Revived, RoundEnded
+from fl.runner.events import AloneEnded, Event, Revived, RoundEnded
 from fl.settings import Settings
 
 LIBRARIES = ("secagg", "numpy", "numba", "cryptography", "torch", "tenseal", "msgspec")

@@ -14,7 +14,8 @@ from fl.demo.engines import FLOWER, LOCAL
 from fl.demo.result import Collector, DemoResult
 from fl.demo.view import View
 from fl.models import to_vector
-from fl.runner.federation import Event, Federation, Lost, Seen
+from fl.runner.events import Event, Lost, Seen
+from fl.runner.federation import Federation
 from fl.runner.pool import Pool
 from fl.settings import Settings
 

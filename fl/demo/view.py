@@ -10,7 +10,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from fl.runner.federation import (
+from fl.runner.events import (
     AloneEnded,
     Answered,
     Event,

@@ -6,7 +6,7 @@ stage is closed when everybody who can still answer has, or at its deadline.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,20 @@ from fl.identity_files import load_roster
 from fl.journal import SqliteJournal
 from fl.models import build, load_vector, to_vector
 from fl.round import RoundConfig, model_bytes, round_digest
+from fl.runner.events import (
+    AloneEnded,
+    Answered,
+    Event,
+    Lost,
+    Rejoined,
+    Revived,
+    RoundEnded,
+    RoundStarted,
+    Seen,
+    StageStarted,
+    TrainingBegan,
+    Trouble,
+)
 from fl.runner.frames import (
     AloneScore,
     AskEvidence,
@@ -39,7 +53,7 @@ from fl.runner.observer import EVIDENCE_ROUND
 from fl.runner.pool import Gone, Pool, RunnerError
 from fl.schedule import Kill
 from fl.settings import STAGE_DEADLINE, Settings
-from fl.training import Metrics, configure, evaluate
+from fl.training import configure, evaluate
 from fl.updates import decode_sum
 from protocols.base import SERVER, Begin, Envelope, Machine, Received, Result, RoundClosed
 from protocols.journal import Party
@@ -50,107 +64,6 @@ from secagg.rng import SystemSource
 Vector = NDArray[np.float64]
 PIECE_PATIENCE = 2.0
 """Seconds without a piece after which a client in the middle of an upload is not waited for."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Base of what a federation reports, for the live view and the result."""
-
-
-@dataclass(frozen=True)
-class Rejoined(Event):
-    """A client or helper has a process again (or for the first time), under this number."""
-
-    client: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class Revived(Event):
-    """A client that was killed in this round has a process again, in time to finish it."""
-
-    client: int
-    stage: str
-    pid: int
-
-
-@dataclass(frozen=True)
-class RoundStarted(Event):
-    """The model goes out."""
-
-    round: int
-    clients: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class StageStarted(Event):
-    """The server waits for this stage's messages."""
-
-    stage: str
-
-
-@dataclass(frozen=True)
-class Answered(Event):
-    """The server accepted a client's or helper's message of this stage."""
-
-    client: int
-    stage: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class TrainingBegan(Event):
-    """A client trains."""
-
-    client: int
-
-
-@dataclass(frozen=True)
-class Lost(Event):
-    """A client or helper is gone: killed by the script, or ended otherwise."""
-
-    client: int
-    stage: str
-    killed: bool
-
-
-@dataclass(frozen=True)
-class Trouble(Event):
-    """The server refused a client's message, or the client one of the server's."""
-
-    client: int
-    stage: str
-    what: str
-
-
-@dataclass(frozen=True)
-class RoundEnded(Event):
-    """How a round came out; `result` is None where it was aborted, and `reason` says why."""
-
-    round: int
-    result: Result | None
-    reason: str
-    metrics: Metrics
-    verdict: Verdict | None
-    sent_bytes: Mapping[int, int]
-    stage_seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class AloneEnded(Event):
-    """A client's score without the others."""
-
-    client: int
-    accuracy: float
-    auc: float | None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One client's update twice: as it was, and as the server received it (packed)."""
-
-    clear: ClearUpdate
-    received: bytes
 
 
 @dataclass

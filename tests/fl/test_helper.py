@@ -5,16 +5,16 @@ import signal
 
 import pytest
 
-from fl.runner.federation import (
+from fl.runner.events import (
     Answered,
     Event,
-    Federation,
     Lost,
     Rejoined,
     RoundEnded,
     RoundStarted,
     StageStarted,
 )
+from fl.runner.federation import Federation
 from fl.runner.pool import Pool
 from fl.settings import Settings
 

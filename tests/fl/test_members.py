@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fl.identity_files import load_roster, save_roster, write_new
-from fl.runner.federation import Federation, RoundEnded, Trouble
+from fl.runner.events import RoundEnded, Trouble
+from fl.runner.federation import Federation
 from fl.runner.membership import Membership, enroll
 from fl.runner.pool import Pool, RunnerError
 from fl.settings import Settings

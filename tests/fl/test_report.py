@@ -29,7 +29,7 @@ from fl.demo.report import (
 from fl.demo.result import Curves, Dataset, DemoResult, Dropped, Round
 from fl.inversion import PSNR_CAP
 from fl.models import build
-from fl.runner.federation import Seen
+from fl.runner.events import Seen
 from fl.runner.frames import ClearUpdate
 from fl.settings import Settings
 from fl.training import configure, train

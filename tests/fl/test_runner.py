@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from fl.runner.federation import (
+from fl.runner.events import (
     AloneEnded,
     Answered,
     Event,
-    Federation,
     Lost,
     Rejoined,
     Revived,
@@ -25,6 +24,7 @@ from fl.runner.federation import (
     TrainingBegan,
     Trouble,
 )
+from fl.runner.federation import Federation
 from fl.runner.frames import Stop
 from fl.runner.pool import Gone, Pool, RunnerError
 from fl.settings import Settings
