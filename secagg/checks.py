@@ -5,6 +5,11 @@ import operator
 from secagg.errors import LocalError
 
 
+def threads(value: object) -> int | None:
+    """How many threads a call may use, or None for all cores. Raises LocalError."""
+    return None if value is None else whole(value, "a number of threads", 1)
+
+
 def whole(value: object, what: str, least: int, most: int | None = None, unit: str = "") -> int:
     """`value` as an integer from `least` to `most`. Raises LocalError, which says what it is."""
     allowed = f"at least {least}" if most is None else f"{least} to {most}"

@@ -6,13 +6,14 @@ scale = (2^bits - 1) / (2 clip). The weight follows in a coordinate of its own. 
 such vectors gives the weighted mean, and its own weights with it:
 mean = sum / (scale * sum of weights) - clip.
 
-Both directions take one pass over the vector, which the memory's speed limits: a second core
-gains nothing. The arithmetic is compiled where numba is (`secagg.kernels.encode`), and NumPy
-elsewhere.
+Both directions take one pass over the vector, in pieces that all cores share: the random words
+of a piece are made where its encoding will be, and are in the cache when they are used. The
+arithmetic is compiled where numba is (`secagg.kernels.encode`), and NumPy elsewhere.
 """
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import kernels, prg
+from secagg import checks, kernels, prg
 from secagg.errors import LocalError, ParameterError
 from secagg.ring import word
 
@@ -100,14 +101,21 @@ class FixedPoint:
         return float(2**self.bits - 1) / (2 * self.clip)
 
     def encode(
-        self, values: NDArray[np.floating], weight: int, coins: prg.StreamKey
+        self,
+        values: NDArray[np.floating],
+        weight: int,
+        coins: prg.StreamKey,
+        *,
+        threads: int | None = None,
     ) -> NDArray[np.uint64]:
         """The d + 1 integers of a vector (d,) with its weight, rounded with `coins`.
 
-        Raises LocalError for a wrong shape, NaN, infinity, a value beyond the clip or a weight
-        outside 1..max_weight; clip beforehand, and count what you clip.
+        `threads` defaults to all cores numba may use; the result is the same for any. Raises
+        LocalError for a wrong shape, NaN, infinity, a value beyond the clip or a weight outside
+        1..max_weight; clip beforehand, and count what you clip.
         """
-        words: Any = self._encode(np.uint64, values, weight, coins, clip=False).words
+        how = _How(np.uint64, clip=False, threads=checks.threads(threads))
+        words: Any = self._encode(values, weight, coins, how).words
         return np.asarray(words, np.uint64)
 
     def encode_words(
@@ -117,19 +125,23 @@ class FixedPoint:
         coins: prg.StreamKey,
         *,
         clip: bool = False,
+        threads: int | None = None,
     ) -> Encoded:
         """The same integers in the ring's own word, uint32 where modulus_bits is at most 32.
 
         With `clip`, a finite value beyond the clip is clipped and counted instead of refused.
         Beside the vector and its encoding nothing of their size is allocated.
         """
-        return self._encode(word(self.modulus_bits), values, weight, coins, clip=clip)
+        how = _How(word(self.modulus_bits), clip=clip, threads=checks.threads(threads))
+        return self._encode(values, weight, coins, how)
 
-    def decode(self, total: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.float64], int]:
+    def decode(
+        self, total: NDArray[np.unsignedinteger], *, threads: int | None = None
+    ) -> tuple[NDArray[np.float64], int]:
         """The weighted mean (d,) and the sum of the weights of a sum (d + 1,) of encodings.
 
-        Raises LocalError where the sum holds no weight, more than all clients have, or a value
-        beyond what its weights allow.
+        `threads` as for `encode`. Raises LocalError where the sum holds no weight, more than all
+        clients have, or a value beyond what its weights allow.
         """
         if not isinstance(total, np.ndarray) or total.dtype.kind != "u" or total.ndim != 1:
             raise LocalError("a sum is a vector of unsigned integers")
@@ -138,36 +150,41 @@ class FixedPoint:
         weights = int(total[-1])
         if not 1 <= weights <= self.max_clients * self.max_weight:
             raise LocalError(f"the weights sum to {weights}, which no cohort can have")
-        if int(total[:-1].max()) > weights * (2**self.bits - 1):
-            raise LocalError("a value of the sum is beyond what the weights in it allow")
         mean = np.empty(total.size - 1, np.float64)
         compiled = _compiled() if kernels.worth(10 * mean.size) else None
         scaled = getattr(compiled, "decode", _decode_numpy)
-        scaled(_plain(total[:-1], _WORDS), self.scale * weights, float(self.clip), mean)
+        divisor, highest = self.scale * weights, []
+
+        def piece(low: int, high: int) -> None:
+            part = _plain(total[low:high], _WORDS)
+            highest.append(scaled(part, divisor, float(self.clip), mean[low:high]))
+
+        _spread(piece, mean.size, checks.threads(threads), alone=compiled is None)
+        if max(map(int, highest)) > weights * (2**self.bits - 1):
+            raise LocalError("a value of the sum is beyond what the weights in it allow")
         return mean, weights
 
     def _encode(
-        self,
-        dtype: type[np.uint32] | type[np.uint64],
-        values: NDArray[np.floating],
-        weight: int,
-        coins: prg.StreamKey,
-        *,
-        clip: bool,
+        self, values: NDArray[np.floating], weight: int, coins: prg.StreamKey, how: "_How"
     ) -> Encoded:
         whole = self._checked_weight(weight)
         _check_values(values)
-        words: Any = np.zeros(values.size + 1, dtype)
+        words: Any = np.zeros(values.size + 1, how.dtype)
         words[-1] = whole
-        beyond, broken = self._round(values, whole, coins, words[:-1])
+        beyond, broken = self._round(values, whole, coins, words[:-1], how.threads)
         if broken:
             raise LocalError("values contain NaN or infinity")
-        if beyond and not clip:
+        if beyond and not how.clip:
             raise LocalError(f"values exceed the clip of {self.clip}")
         return Encoded(words, beyond)
 
     def _round(
-        self, values: NDArray[np.floating], weight: int, coins: prg.StreamKey, words: prg.Words
+        self,
+        values: NDArray[np.floating],
+        weight: int,
+        coins: prg.StreamKey,
+        words: prg.Words,
+        threads: int | None,
     ) -> tuple[int, int]:
         """Fill `words`, zeros, with the encoding; how many values are beyond the clip, how
         many of them not finite.
@@ -176,13 +193,15 @@ class FixedPoint:
         rounded = getattr(compiled, "encode", _encode_numpy)
         top = float(weight * (2**self.bits - 1))
         setting = float(self.clip), self.scale, float(weight), top
-        beyond, broken = 0, 0
-        for low in range(0, values.size, _PIECE):
-            part = words[low : low + _PIECE]
+        counts: list[tuple[int, int]] = []
+
+        def piece(low: int, high: int) -> None:
+            part = words[low:high]
             _add_coins(part, coins, low)
-            more = rounded(_plain(values[low : low + _PIECE], _FLOATS), part, *setting)
-            beyond, broken = beyond + more[0], broken + more[1]
-        return beyond, broken
+            counts.append(rounded(_plain(values[low:high], _FLOATS), part, *setting))
+
+        _spread(piece, values.size, threads, alone=compiled is None)
+        return sum(each[0] for each in counts), sum(each[1] for each in counts)
 
     def _checked_weight(self, weight: int) -> int:
         try:
@@ -192,6 +211,27 @@ class FixedPoint:
         if not 1 <= whole <= self.max_weight:
             raise LocalError(f"weight {weight} is outside 1..{self.max_weight}")
         return whole
+
+
+class _How(NamedTuple):
+    """What a caller chooses beside the encoding."""
+
+    dtype: type[np.uint32] | type[np.uint64]
+    clip: bool
+    threads: int | None
+
+
+def _spread(
+    piece: Callable[[int, int], None], size: int, threads: int | None, *, alone: bool
+) -> None:
+    """`piece(low, high)` for all of `range(size)`; `alone`: without kernels, in this thread."""
+    if alone:
+        for low in range(0, size, _PIECE):
+            piece(low, min(low + _PIECE, size))
+        return
+    from secagg.kernels import _parallel  # noqa: PLC0415 - imports numba
+
+    _parallel.spread(piece, size, _PIECE, threads)
 
 
 @cache
@@ -228,16 +268,17 @@ def _encode_numpy(
     return beyond, broken
 
 
-def _decode_numpy(total: Any, divisor: float, clip: float, mean: NDArray[np.float64]) -> None:
+def _decode_numpy(total: Any, divisor: float, clip: float, mean: NDArray[np.float64]) -> int:
     """Reference: `secagg.kernels.encode.decode`."""
     np.divide(total, divisor, out=mean)
     mean -= clip
+    return int(total.max(initial=0))
 
 
 def _add_coins(words: Any, coins: prg.StreamKey, start: int) -> None:
     """Add 32-bit words `start` and following of the stream, whatever the ring."""
     fresh = words if words.dtype == np.uint32 else np.zeros(words.size, np.uint32)
-    prg.add_masks(fresh, [coins], [1], start=start)
+    prg.add_masks(fresh, [coins], [1], start=start, threads=1)
     if fresh is not words:
         words += fresh
 

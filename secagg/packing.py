@@ -1,10 +1,11 @@
 """Vectors of k-bit values as bytes: value i is bits i*k to i*k + k - 1, least bit first.
 
 `d` values take exactly `ceil(d * k / 8)` bytes; the last byte is padded with zero bits. For
-k = 8, 16, 32 and 64 that is the plain little-endian array. One core does it at a few
-gigabytes a second and without the interpreter lock; a second one gains nothing measurable.
+k = 8, 16, 32 and 64 that is the plain little-endian array. Long vectors are cut into tiles that
+begin at whole bytes, and all cores take their share, without the interpreter lock.
 """
 
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from typing import Any, SupportsIndex
@@ -12,8 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from secagg import kernels
-from secagg.checks import whole
+from secagg import checks, kernels
 from secagg.errors import DecodeError, LocalError
 
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
@@ -22,6 +22,9 @@ Buffer = bytes | bytearray | memoryview
 _RINGS = (np.dtype(np.uint32), np.dtype(np.uint64))
 _WHOLE = (8, 16, 32, 64)
 _CHUNK = 1 << 16
+_TILE = 1 << 16
+"""Values that a thread takes at a time: about 50 microseconds. A multiple of 64, whose bits are
+whole 64-bit words."""
 
 
 def packed_bytes(length: SupportsIndex, bits: SupportsIndex) -> int:
@@ -29,36 +32,48 @@ def packed_bytes(length: SupportsIndex, bits: SupportsIndex) -> int:
     return (_length(length) * _width(bits, 64) + 7) // 8
 
 
-def pack(values: Words, bits: SupportsIndex) -> bytes:
+def pack(values: Words, bits: SupportsIndex, *, threads: int | None = None) -> bytes:
     """The values, each below 2^bits, as `packed_bytes(len(values), bits)` bytes.
 
     `values` is one-dimensional, contiguous, uint32 or uint64; `bits` is 1 to 64, and may
-    exceed the width of the array. Raises `LocalError`, also for a value of 2^bits or more.
+    exceed the width of the array. `threads` defaults to all cores numba may use. Raises
+    `LocalError`, also for a value of 2^bits or more.
     """
-    width = _width(bits, 64)
+    width, most = _width(bits, 64), checks.threads(threads)
     plain = _check_values(values).view()
     plain.flags.writeable = False  # for numba, as in `_check_data`
     if width in _WHOLE:
-        _check_fits(int(plain.max(initial=0)), width)
+        if width < 8 * plain.itemsize:
+            _check_fits(int(plain.max(initial=0)), width)
         return bytes(plain.astype(f"<u{width // 8}", copy=False).data)
     if not kernels.worth(100 * plain.size) or (compiled := _compiled()) is None:
         _check_fits(int(plain.max(initial=0)), width)
         return _pack_numpy(plain, width)
     result = BytesIO(bytes(packed_bytes(plain.size, width)))
-    _check_fits(compiled.pack(plain, width, np.frombuffer(result.getbuffer(), np.uint8)), width)
+    out, seen = np.frombuffer(result.getbuffer(), np.uint8), [0]
+
+    def tile(low: int, high: int) -> None:
+        part = out[low * width // 8 : (high * width + 7) // 8]
+        seen.append(compiled.pack(plain[low:high], width, part))
+
+    _spread(tile, plain.size, most)
+    _check_fits(max(seen), width)
     return result.getvalue()  # the buffer itself: half the time goes where it is copied
 
 
-def unpack(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> Words:
+def unpack(
+    data: Buffer, bits: SupportsIndex, length: SupportsIndex, *, threads: int | None = None
+) -> Words:
     """The `length` values in `data`: uint32 where `bits` is at most 32, otherwise uint64.
 
-    Raises `DecodeError` when `data` has another length than `packed_bytes(length, bits)` or
-    a padding bit is set: the peer who sent it is to blame, and only the caller knows who.
+    `threads` as for `pack`. Raises `DecodeError` when `data` has another length than
+    `packed_bytes(length, bits)` or a padding bit is set: the peer who sent it is to blame, and
+    only the caller knows who.
     """
     width, count = _width(bits, 64), _length(length)
     raw = _check_data(data, width, count)
     words: Any = np.zeros(count, np.uint32 if width <= 32 else np.uint64)
-    _add(words, raw, width)
+    _add(words, raw, width, checks.threads(threads))
     checked: Words = words
     return checked
 
@@ -68,17 +83,20 @@ def check_packed(data: Buffer, bits: SupportsIndex, length: SupportsIndex) -> No
     _check_data(data, _width(bits, 64), _length(length))
 
 
-def add_packed(acc: Words, data: Buffer, bits: SupportsIndex) -> None:
+def add_packed(
+    acc: Words, data: Buffer, bits: SupportsIndex, *, threads: int | None = None
+) -> None:
     """`acc += unpack(data, bits, len(acc))` modulo 2^32 or 2^64, in place and in one pass.
 
-    `bits` is at most the width of `acc`. Raises `DecodeError` as `unpack` does, `LocalError`
-    for an unusable `acc`; it is unchanged in both cases.
+    `bits` is at most the width of `acc`, `threads` as for `pack`. Raises `DecodeError` as
+    `unpack` does, `LocalError` for an unusable `acc`; it is unchanged in both cases.
     """
     plain = _check_values(acc)
     if not plain.flags.writeable:
         raise LocalError("the accumulator is read-only")
     width = _width(bits, 8 * plain.itemsize)
-    _add(plain, _check_data(data, width, plain.size), width)
+    most = checks.threads(threads)
+    _add(plain, _check_data(data, width, plain.size), width, most)
 
 
 @cache
@@ -91,14 +109,31 @@ def _compiled() -> Any:
     return packing if packing.compiles() else None
 
 
-def _add(acc: Any, raw: npt.NDArray[np.uint8], bits: int) -> None:
+def _add(acc: Any, raw: npt.NDArray[np.uint8], bits: int, threads: int | None) -> None:
     """Unpack `raw`, whose length is right, into `acc` by the fastest way there is."""
-    if bits in _WHOLE:
-        np.add(acc, raw.view(f"<u{bits // 8}"), out=acc)
-    elif not kernels.worth(100 * acc.size) or (compiled := _compiled()) is None:
-        _add_numpy(acc, raw, bits)
-    else:
-        compiled.add(acc, raw, bits)
+    whole = bits in _WHOLE
+    if not kernels.worth((1 if whole else 100) * acc.size) or (compiled := _compiled()) is None:
+        (_add_whole if whole else _add_numpy)(acc, raw, bits)
+        return
+    add = _add_whole if whole else compiled.add
+
+    def tile(low: int, high: int) -> None:
+        part = raw[low * bits // 8 : (high * bits + 7) // 8]
+        add(acc[low:high], part, bits)
+
+    _spread(tile, acc.size, threads)
+
+
+def _spread(tile: Callable[[int, int], None], size: int, threads: int | None) -> None:
+    """`tile(low, high)` for all of `range(size)`, over the threads. Needs the kernels."""
+    from secagg.kernels import _parallel  # noqa: PLC0415 - imports numba
+
+    _parallel.spread(tile, size, _TILE, threads)
+
+
+def _add_whole(acc: Any, raw: npt.NDArray[np.uint8], bits: int) -> None:
+    """Values that are words: NumPy adds them as fast as memory goes."""
+    np.add(acc, raw.view(f"<u{bits // 8}"), out=acc)
 
 
 def _pack_numpy(values: Words, bits: int) -> bytes:
@@ -124,11 +159,11 @@ def _add_numpy(acc: Words, raw: npt.NDArray[np.uint8], bits: int) -> None:
 
 
 def _length(length: SupportsIndex) -> int:
-    return whole(length, "a length", 0, unit=" values")
+    return checks.whole(length, "a length", 0, unit=" values")
 
 
 def _width(bits: SupportsIndex, most: int) -> int:
-    return whole(bits, "a width", 1, most, " bits")
+    return checks.whole(bits, "a width", 1, most, " bits")
 
 
 def _check_fits(highest: int, bits: int) -> None:

@@ -39,7 +39,10 @@ def encode(values: Any, words: Any, clip: float, scale: float, weight: float, to
 
 
 @kernel
-def decode(total: Any, divisor: float, clip: float, out: Any) -> None:
-    """`out = total / divisor - clip`."""
+def decode(total: Any, divisor: float, clip: float, out: Any) -> Any:
+    """`out = total / divisor - clip`; returns the largest of `total`."""
+    highest = total.dtype.type(0)
     for index in range(total.size):
+        highest = max(highest, total[index])
         out[index] = np.float64(total[index]) / divisor - clip
+    return highest
