@@ -23,7 +23,7 @@ def spread(work: Callable[[int, int], None], total: int, step: int, threads: int
     here, once no thread works any more; pieces that nobody has begun are left undone then.
     """
     pieces = deque(range(0, total, step))
-    failed: list[BaseException] = []
+    failures = _Failures()
 
     def drain() -> None:
         while True:
@@ -31,11 +31,10 @@ def spread(work: Callable[[int, int], None], total: int, step: int, threads: int
                 low = pieces.popleft()
             except IndexError:
                 return
-            try:
+            with failures:
                 work(low, min(low + step, total))
-            except BaseException as error:
-                failed.append(error)
-                pieces.clear()
+            if failures.kept:
+                return
 
     count = min(threads or cores(), len(pieces) // 2) - 1  # two pieces pay for a thread
     helpers = [Thread(target=copy_context().run, args=(drain,)) for _ in range(count)]
@@ -47,5 +46,20 @@ def spread(work: Callable[[int, int], None], total: int, step: int, threads: int
     drain()
     for helper in started:
         helper.join()
-    if failed:
-        raise failed[0]
+    if failures.kept:
+        raise failures.kept[0]
+
+
+class _Failures:
+    """Keeps what is raised in a block, of whichever thread, for the one that called."""
+
+    def __init__(self) -> None:
+        self.kept: list[BaseException] = []
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if error is not None:
+            self.kept.append(error)
+        return True
