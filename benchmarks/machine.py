@@ -6,11 +6,16 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.measure import Contestant, Line, same, timed
 from secagg import prg
 
 COPY_BYTES = 64 << 20
+PIECE = 1 << 17
+"""Words that a thread copies at a time."""
+
+Words = NDArray[np.uint64]
 PACKAGES = ("numpy", "numba", "cryptography", "torch", "tenseal", "flwr", "pycryptodome")
 
 
@@ -31,18 +36,30 @@ def memory_copy(size: int = COPY_BYTES) -> Line:
     source, target = np.arange(size // 8, dtype=np.uint64), np.zeros(size // 8, np.uint64)
 
     def check() -> None:
-        np.copyto(target, source)
+        _copy(target, source)
         same(target, source, "memory copy")
 
-    ours = timed(lambda: np.copyto(target, source))
+    ours = timed(lambda: _copy(target, source))
     return Line("memory copy", {"bytes": size, "machine": describe()}, ours, check)
 
 
 def copying(moved: int) -> Contestant:
-    """The limit of an operation that reads and writes `moved` bytes in all: a copy of half."""
+    """The limit of an operation that reads and writes `moved` bytes in all: a copy of half, on
+    all cores.
+    """
     source = np.zeros(max(1, moved // 16), np.uint64)
     target = np.ones_like(source)
-    return timed(lambda: np.copyto(target, source))
+    return timed(lambda: _copy(target, source))
+
+
+def _copy(target: Words, source: Words) -> None:
+    """By as many threads as the kernels have, each piece by `numpy.copyto`."""
+    from secagg.kernels._parallel import spread  # noqa: PLC0415 - imports numba
+
+    def piece(low: int, high: int) -> None:
+        np.copyto(target[low:high], source[low:high])
+
+    spread(piece, source.size, PIECE, None)
 
 
 def _cpu() -> str:

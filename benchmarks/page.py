@@ -32,15 +32,16 @@ Unmasking, and in all, for 100,000 entries; by party, clients, and dropouts in p
 """
 
 ABOUT = {
-    "memory copy": "`numpy.copyto`; what every line that moves memory is held against",
+    "memory copy": "`numpy.copyto` on all cores; what every line that moves memory is held against",
     "32 masks": "AES-128-CTR expanded and added to one vector. Limit: the AES rounds alone, in "
     "registers, on as many threads",
-    "pack": "values to bits. Limit: a memory copy that moves as many bytes",
-    "unpack": "bits to values. Limit: a memory copy that moves as many bytes",
-    "running sum": "packed bytes added to the server's sum in one pass. Limit: a memory copy that "
-    "moves as many bytes",
-    "encode": "clip, scale and stochastic rounding of float32 on one core, and the random stream "
-    "for it on all; the peer uses the same stream, made by OpenSSL on one",
+    "pack": "values to bits, on all cores. Limit: a memory copy that moves as many bytes",
+    "unpack": "bits to values, on all cores. Limit: a memory copy that moves as many bytes",
+    "running sum": "packed bytes added to the server's sum in one pass, on all cores. Limit: a "
+    "memory copy that moves as many bytes",
+    "encode": "clip, scale and stochastic rounding of float32 with its random stream, on all "
+    "cores; the peer makes the same stream with OpenSSL, on one. Limit: a memory copy that moves "
+    "as many bytes",
     "lattice recovery": "the server's last stage: all answers decoded and checked, the inner "
     "masking's seeds reconstructed and its masks taken off the sum of the short keys, the sum of "
     "the ciphertexts opened. Inner masking with X25519 on the complete graph, or where it says "
@@ -168,7 +169,8 @@ def _bytes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} | {counts[1] / counts[0]:.3g}× |"
     yield ""
     yield "The goal of 1.5 times holds for Ed25519 rosters. ML-DSA-65 rosters miss it: a signature"
-    yield "of theirs takes 3.3 kB, and every client gets one from each other client in each stage."
+    yield "of theirs takes 3.3 kB, and a client gets one with the key of each other member, and one"
+    yield "each of a threshold of them before it unmasks."
     yield ""
 
 
