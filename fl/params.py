@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from secagg.errors import ParameterError
-from secagg.ringset import SETS, Plan, choose
+from secagg.ringset import MOST_CLIENTS, SETS, Plan, choose
 
 SERVED = ("lattice", "committee")
+MIN_BITS, MAX_BITS = 2, 64
 
 
 def show(protocol: str, clients: int, bits: int, length: int, console: Console) -> None:
@@ -18,8 +19,13 @@ def show(protocol: str, clients: int, bits: int, length: int, console: Console) 
     """
     if protocol not in SERVED:
         raise ParameterError(f"{protocol!r} has no ring; choose one of {', '.join(SERVED)}")
-    if clients < 2 or not 1 <= bits <= 64 or clients >= 2**bits:
-        raise ParameterError(f"sums of {bits} bits over {clients} clients: choose other numbers")
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ParameterError(f"sums of {bits} bits; choose {MIN_BITS} to {MAX_BITS}")
+    most = min(2**bits - 1, MOST_CLIENTS)
+    if not 2 <= clients <= most:
+        raise ParameterError(f"{clients} clients; choose 2 to {most} for sums of {bits} bits")
+    if length < 1:
+        raise ParameterError(f"vectors of {length} values; choose at least 1")
     largest = (2**bits - 1) // clients
     chosen = choose(clients, length, largest)
     console.print(f"sums of {bits} bits over {clients} clients, vectors of {length} values")

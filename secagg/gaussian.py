@@ -5,7 +5,7 @@ are, so neither time nor any address depends on the sample. The lowest of the 12
 sign and takes no part in the comparison (all entries are even); the others decide |x|, as the
 number of k with u < 2^128 * P(|x| >= k). The entries are exact to the last bit: the
 distribution is within 80 * 2^-128 of the one named, in statistical distance, and what is cut
-off has probability below 2^-115 (`tail`).
+off has probability below 2^-118 (`tail`); docs/lattice.md says what that adds up to.
 """
 
 from decimal import Decimal, localcontext

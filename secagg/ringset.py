@@ -2,7 +2,7 @@
 
 The modulus q of a set is within the post-quantum 128-bit bounds of the Homomorphic Encryption
 Standard (Albrecht et al. 2018, table for BKZ.qsieve) for errors of standard deviation 3.2,
-which is what is left of 6.4 once sums are known (docs/lattice.md).
+which is what is left of 6.4 once sums are known (docs/lattice.md, which has other estimates).
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,9 @@ from math import prod
 from secagg import ntt
 from secagg.errors import ParameterError
 from secagg.gaussian import BOUND
+
+MOST_COEFFICIENTS = 2**29
+"""Of a key and a ciphertext together: for more, 3.2 would not be above the smoothing bound."""
 
 GROUP = 16
 """Coefficients come in whole groups: 60 bytes for each prime."""
@@ -64,11 +67,16 @@ class Plan:
         if self.clients < 1 or self.length < 1 or self.largest < 1:
             raise ParameterError("a plan needs clients, values, and a largest value of 1 or more")
         if self.delta >= 2**32:
-            raise ParameterError(f"{self.clients} clients are too many: at most {_MOST_CLIENTS}")
+            raise ParameterError(f"{self.clients} clients are too many: at most {MOST_CLIENTS}")
         if self.fields < 1:
             raise ParameterError(
                 f"sums of {self.clients} values up to {self.largest} do not fit ring set "
                 f"{self.ring.name}; choose another set, fewer clients or smaller values"
+            )
+        if self.ring.degree + self.coefficients > MOST_COEFFICIENTS:
+            raise ParameterError(
+                f"a vector of {self.length} values is too long: at most "
+                f"{self.fields * (MOST_COEFFICIENTS - self.ring.degree - GROUP)} of this size"
             )
         if self.delta * self.most_message + 2 * self.noise >= self.ring.modulus:
             raise ParameterError("the noise budget does not hold; this is a bug")
@@ -110,17 +118,17 @@ class Plan:
         used = self.delta * self.most_message + 2 * self.noise
         return float(self.ring.modulus.bit_length() - used.bit_length())
 
-    @property
+    @cached_property
     def carriers(self) -> int:
         """Coefficients that carry values; the canary is in the one after them."""
         return -(-self.length // self.fields)
 
-    @property
+    @cached_property
     def coefficients(self) -> int:
         """Of the ciphertext: the carriers, the canary, and zeros up to a whole group."""
         return -(-(self.carriers + 1) // GROUP) * GROUP
 
-    @property
+    @cached_property
     def chunks(self) -> int:
         """Polynomials; of the last, only the coefficients that are needed are sent."""
         return -(-self.coefficients // self.ring.degree)
@@ -148,7 +156,8 @@ class Plan:
         return (2 * self.noise).bit_length()
 
 
-_MOST_CLIENTS = (2**32 - 2) // (2 * BOUND)
+MOST_CLIENTS = (2**32 - 2) // (2 * BOUND)
+"""So that delta is below 2^32."""
 
 
 def choose(clients: int, length: int, largest: int) -> Plan:

@@ -2,10 +2,12 @@
 
 import re
 from itertools import product
-from math import log, pi, sqrt
+from math import e, log, log2, pi, sqrt
 from pathlib import Path
 
-from secagg import gaussian, ntt
+import pytest
+
+from secagg import gaussian, ntt, ringset
 from secagg.errors import ParameterError
 from secagg.ringset import SETS, Plan
 
@@ -51,11 +53,62 @@ def test_the_sets_and_primes_are_those_of_the_code() -> None:
         assert row in text
 
 
-def test_the_width_that_hints_leave_is_above_the_smoothing_bound() -> None:
-    """Section 5: sigma / 2 >= sqrt(2) eta, eta as a standard deviation (Micciancio and Regev)."""
-    coefficients, epsilon_bits = 10**7, 120
+def smoothing(coefficients: int, epsilon_bits: int) -> float:
+    """sqrt(2) eta, eta as a standard deviation (Micciancio and Regev)."""
     eta = sqrt(log(2 * coefficients * (1 + 2.0**epsilon_bits)) / pi)
-    assert 3.18 < sqrt(2) * eta / sqrt(2 * pi) < float(gaussian.SIGMA) / 2
+    return sqrt(2) * eta / sqrt(2 * pi)
+
+
+def test_the_width_that_hints_leave_is_above_the_smoothing_bound() -> None:
+    """Section 5, for whatever a plan accepts."""
+    left = float(gaussian.SIGMA) / 2
+    assert smoothing(10**8, 115) < 3.165 < smoothing(ringset.MOST_COEFFICIENTS, 115) < 3.192 < left
+    assert smoothing(10**7, 120) < left < smoothing(10**8, 120)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_longer_vectors_are_refused(name: str) -> None:
+    ring = SETS[name]
+    room = Plan(ring, 10, 1, 2**20).fields * (ringset.MOST_COEFFICIENTS - ring.degree - 16)
+    fits = Plan(ring, 10, room, 2**20)
+    assert ring.degree + fits.coefficients == ringset.MOST_COEFFICIENTS
+    with pytest.raises(ParameterError, match=f"too long: at most {room} of this size"):
+        Plan(ring, 10, room + 16 * fits.fields, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("clients", "coefficients", "bits"), [(1000, 10**6, 87), (10**6, ringset.MOST_COEFFICIENTS, 68)]
+)
+def test_what_is_cut_off_adds_up_as_the_page_says(
+    clients: int, coefficients: int, bits: int
+) -> None:
+    each = float(gaussian.tail()) + 80 * 2.0**-128
+    total = log2(each * clients * (coefficients + 8192))
+    assert -bits - 2 < total < -bits
+    assert f"2^-{bits} for" in re.sub(r"\s+", " ", PAGE.read_text("utf-8"))
+
+
+def block_size(degree: int, q_bits: int, sigma: float) -> int:
+    """Of the primal attack by the estimate of Alkim et al. (USENIX Security 2016, section 6.3)."""
+
+    def succeeds(beta: int, samples: int) -> bool:
+        root = ((pi * beta) ** (1 / beta) * beta / (2 * pi * e)) ** (1 / (2 * (beta - 1)))
+        size = degree + samples + 1
+        projected = log2(sigma * sqrt(beta))
+        return projected <= (2 * beta - size - 1) * log2(root) + q_bits * samples / size
+
+    def least(samples: int) -> int:
+        return next(beta for beta in range(300, 1000) if succeeds(beta, samples))
+
+    return min(least(samples) for samples in range(degree // 2, 2 * degree, degree // 64))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_core_svp_is_what_the_page_says(name: str) -> None:
+    ring = SETS[name]
+    beta = block_size(ring.degree, ring.bits, float(gaussian.SIGMA) / 2)
+    row = f"| {name} | {beta} | {0.292 * beta:.0f} | {0.265 * beta:.0f} |"
+    assert row in PAGE.read_text("utf-8"), row
 
 
 if __name__ == "__main__":

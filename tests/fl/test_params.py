@@ -34,5 +34,24 @@ def test_a_set_that_does_not_hold_the_sum_is_left_out() -> None:
 def test_what_cannot_be_is_refused(protocol: str, clients: int, bits: int) -> None:
     with pytest.raises(ParameterError):
         printed(protocol, clients, bits, 10)
-    with pytest.raises(ParameterError):
-        printed("lattice", 256, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("clients", "bits", "length", "admissible"),
+    [
+        (0, 32, 10, "choose 2 to 26843545 for"),
+        (1, 32, 10, "choose 2 to 26843545 for"),
+        (-5, 20, 10, "choose 2 to 1048575 for"),
+        (256, 8, 10, "choose 2 to 255 for"),
+        (10, 0, 10, "choose 2 to 64"),
+        (10, 1, 10, "choose 2 to 64"),
+        (10, 99, 10, "choose 2 to 64"),
+        (10, 32, 0, "at least 1"),
+        (10, 32, 10**10, "at most 2684313520"),
+    ],
+)
+def test_a_refusal_names_the_admissible_range(
+    clients: int, bits: int, length: int, admissible: str
+) -> None:
+    with pytest.raises(ParameterError, match=admissible):
+        printed("lattice", clients, bits, length)
