@@ -204,7 +204,10 @@ class SqliteJournal:
         self._run("UPDATE head SET seal = ?", (seal,))
 
     def _seal(self, before: bytes, *entry: Any) -> bytes:
-        return derive(self._key, "journal claim", before, *entry)
+        try:
+            return derive(self._key, "journal claim", before, *entry)
+        except LocalError:
+            raise self._damaged("a value of another type") from None
 
     def _verify(self) -> None:
         """Every entry follows from the one before it, from the owner to the head: one reading, as
@@ -346,7 +349,10 @@ def _mark_key(kind: str, what: bytes) -> bytes:
 def _content(items: Iterable[_Item]) -> bytes:
     """32 bytes that stand for all items of a session, empty for none."""
     rows = [part for item in items for part in item]
-    return digest("journal content", *rows) if rows else b""
+    try:
+        return digest("journal content", *rows) if rows else b""
+    except LocalError:
+        raise TypeError("a value of another type") from None  # `_reading` names the file
 
 
 def _empty(party: int, roster: bytes, seal: bytes) -> bytes:

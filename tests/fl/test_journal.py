@@ -355,6 +355,11 @@ TAMPERED = [
     "UPDATE chunk SET data = x'00' WHERE kind = 'state'",
     "UPDATE chunk SET offset = 4 WHERE kind = 'vector'",
     "UPDATE chunk SET data = data || x'00' WHERE kind = 'envelope'",
+    "UPDATE claim SET digest = 1.5 WHERE number = 1",
+    "UPDATE claim SET number = -1 WHERE number = 1",
+    "UPDATE item SET digest = 1.5 WHERE kind = 'state'",
+    "UPDATE item SET recipient = -1 WHERE kind = 'state'",
+    "UPDATE item SET size = 1.5 WHERE kind = 'vector'",
     "DROP TABLE chunk",
     "DROP TABLE claim",
 ]
