@@ -22,6 +22,7 @@ Part = bytes | str | int
 """Integers are 8 bytes, big-endian, and not negative; strings are UTF-8. LocalError otherwise."""
 
 _MOST_BYTES = 255 * DIGEST_BYTES
+_LONG = 1 << 16
 _XOR_IPAD, _XOR_OPAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 _IPAD, _OPAD = (table[:1] * DIGEST_BYTES for table in (_XOR_IPAD, _XOR_OPAD))  # half a block
 _SALT_INNER, _SALT_OUTER = sha256(_IPAD + _IPAD), sha256(_OPAD + _OPAD)
@@ -36,7 +37,9 @@ def label(kind: str, *parts: Part) -> bytes:
 
 
 def digest(kind: str, *parts: Part) -> bytes:
-    """SHA-256 of a label, 32 bytes: commitments to public values."""
+    """SHA-256 of a label, 32 bytes: commitments to public values. Long parts are not copied."""
+    if any(type(part) is bytes and len(part) > _LONG for part in parts):
+        return _digest_in_place(kind, parts)
     return sha256(label(kind, *parts)).digest()
 
 
@@ -112,6 +115,17 @@ def _expand(key: bytes, info: bytes, length: int) -> bytes:
         block = sha256(outer + sha256(message).digest()).digest()
         output += block
     return output[:length]
+
+
+def _digest_in_place(kind: str, parts: Sequence[Part]) -> bytes:
+    state = sha256(label(kind))
+    for part in parts:
+        if type(part) is bytes:
+            state.update(len(part).to_bytes(4, "big"))
+            state.update(part)
+        else:
+            state.update(_prefixed(part))
+    return state.digest()
 
 
 def _prefixed(part: Part) -> bytes:

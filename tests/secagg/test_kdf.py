@@ -128,6 +128,12 @@ def test_digest_is_sha256_of_the_label(parts: list[Any]) -> None:
 # --- derivation --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("length", [(1 << 16) + extra for extra in (-1, 0, 1)])
+def test_a_long_part_is_hashed_like_any_other(length: int) -> None:
+    parts = ("name", 7, bytes(length), b"after")
+    assert digest("array", *parts) == hashlib.sha256(label("array", *parts)).digest()
+
+
 @given(st.binary(max_size=80), PARTS, st.integers(0, 200))
 def test_derive_agrees_with_the_reference(secret: bytes, parts: list[Any], length: int) -> None:
     expected = reference.derive(secret, "kind", *parts, length=length)
