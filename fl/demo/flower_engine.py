@@ -80,9 +80,9 @@ class FlowerFederation:
         for each in (signal.SIGTERM, signal.SIGHUP):  # groups of their own would outlive us
             self._before[each] = signal.signal(each, _leave)
         try:
-            self._plan.protection.parameters(len(self.settings.roster), 1)
             if self.settings.signed:
                 self._enroll()
+            self._plan.protection.parameters(len(self.settings.roster), 1)
             write_app(self._home / "app", "secagg_demo", APP.format(plan=self._plan))
             self._link = LocalLink(self._home, [self._config(who) for who in self._parties])
             self._link.run(self._home / "app")
