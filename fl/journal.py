@@ -186,7 +186,8 @@ class SqliteJournal:
 
     def _marked(self, kind: str, what: bytes) -> bytes | None:
         query = "SELECT digest FROM claim WHERE session = ? AND stage = ?"
-        found: tuple[bytes] | None = self._run(query, (_mark_key(kind, what), kind)).fetchone()
+        with self._reading():
+            found: tuple[bytes] | None = self._run(query, (_mark_key(kind, what), kind)).fetchone()
         return found[0] if found else None
 
     # --- the chain of claims
@@ -211,10 +212,12 @@ class SqliteJournal:
 
     def _verify(self) -> None:
         """Every entry follows from the one before it, from the owner to the head: one reading, as
-        another process may be writing.
+        another process may be writing. Claims are looked up by an index, so it has to have all.
         """
         seal = self._first
         self._run("BEGIN")
+        if self._run("PRAGMA integrity_check(claim)").fetchall() != [("ok",)]:
+            raise self._damaged("claims and their index differ")
         (head,) = self._run("SELECT seal FROM head").fetchall()
         for place, entry in enumerate(self._run("SELECT * FROM claim ORDER BY number"), start=1):
             seal = self._seal(seal, *entry[:-1])

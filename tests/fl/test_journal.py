@@ -378,6 +378,34 @@ def test_a_tampered_store_is_refused(tmp_path: Path, statement: str) -> None:
     )
 
 
+def test_a_claim_that_its_index_does_not_know_is_not_lost(tmp_path: Path) -> None:
+    """The chain is read from the table, and a second claim is looked up in the index: where
+    that is damaged, all claims would verify and each could be made once more.
+    """
+    path = filled(tmp_path)
+    db = sqlite3.connect(path)
+    query = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_claim_1'"
+    (page,) = db.execute(query).fetchone()
+    db.close()
+    data, cells = bytearray(path.read_bytes()), 4096 * (page - 1) + 3
+    data[cells : cells + 2] = bytes(2)
+    path.write_bytes(data)
+    refuses(path, "claims and their index differ", lambda: opened(tmp_path))
+
+
+def test_marks_that_cannot_be_read_are_a_local_error(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal._db.execute("DROP TABLE claim")
+    for call in (
+        lambda: journal.is_spent(b"m" * 32, SESSION),
+        lambda: journal.bound_to(SESSION),
+        lambda: journal.spend(b"m" * 32, SESSION),
+        lambda: journal.bind(SESSION, b"m" * 32),
+    ):
+        with pytest.raises(LocalError, match=r"j\.sqlite"):
+            call()
+
+
 def test_a_state_of_another_session_is_refused(tmp_path: Path) -> None:
     """What is stored of one session, put in the place of what is stored of another."""
     path = filled(tmp_path)
