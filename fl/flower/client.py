@@ -1,13 +1,16 @@
 """The client's side: one mod, first in `ClientApp(mods=[…])`.
 
 It answers the server's steps with what its machine says, and calls the app only when the
-machine asks for a vector. An unprotected training or evaluation message is refused: the
-server cannot turn the protection off.
+machine asks for a vector. An unprotected training or evaluation message is refused.
+
+A SuperNode runs the app that its SuperLink gives it, this mod included. So a server cannot turn
+the protection off only where nodes run apps that somebody else has vetted: docs/flower.md.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from logging import WARNING
 
@@ -18,6 +21,7 @@ from fl.flower.digests import application_of, attempted, model_of
 from fl.flower.protection import Protection
 from fl.flower.roles import CLIENT, HELPER, Role, configured_role, is_helper
 from fl.flower.state import Memory
+from fl.flower.store import Where, configured_store
 from fl.flower.values import Layout, category, encode_reply
 from fl.flower.wire import (
     VERSION,
@@ -34,7 +38,7 @@ from fl.flower.wire import (
     without_ours,
 )
 from fl.kernel_cache import use_private_cache
-from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
+from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Local, Received, Session
 from protocols.journal import Party
 from secagg import kernels
 from secagg.codec import encode
@@ -63,19 +67,26 @@ def _private_cache() -> None:
 
 
 def secure_mod(
-    protection: Protection, *, identity: Signer = None, role: Role = configured_role
+    protection: Protection,
+    *,
+    identity: Signer = None,
+    role: Role = configured_role,
+    store: Where = configured_store,
 ) -> Mod:
     """The mod. identity: this member's key in active mode, or where to get it from; role: `client`
-    or `helper`, by default what the node's configuration says.
+    or `helper`, and store: this node's own file or folder, by default both what the node's
+    configuration says (fl.flower.store says what a node without a store cannot know).
 
     Put it first, so that clipping and noise of other mods act before the protection.
     """
+
+    own = _Own(protection, identity, role, store)
 
     def mod(message: Message, context: Context, app: App) -> Message:
         if category(message.metadata.message_type) == MessageType.QUERY:
             return app(message, context)
         memory = Memory(context)
-        turn = _Turn(protection, identity, role, memory, _Call(message, context, app))
+        turn = _Turn(own, memory, _Call(message, context, app))
         try:
             content = turn.content()
         except _AppFailed as failed:
@@ -98,14 +109,22 @@ class _AppFailed(SecaggError):  # noqa: N818 - an outcome, not a fault of ours
         self.reply = reply
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What the node has from its own app and configuration."""
+
+    protection: Protection
+    identity: Signer
+    role: Role
+    store: Where
+
+
 class _Turn:
     """One message's worth of work."""
 
-    def __init__(
-        self, protection: Protection, identity: Signer, role: Role, memory: Memory, call: "_Call"
-    ) -> None:
-        self._protection, self._identity, self._role = protection, identity, role
-        self._memory, self._call = memory, call
+    def __init__(self, own: _Own, memory: Memory, call: "_Call") -> None:
+        self._protection, self._identity, self._role = own.protection, own.identity, own.role
+        self._store, self._memory, self._call = own.store, memory, call
         self._source = SystemSource()
         self._schema: Schema | None = None
         self._sent: dict[bytes, tuple[int, list[bytes]]] = {}
@@ -121,6 +140,8 @@ class _Turn:
         request, data = unpack(self._call.message.content, Request)
         if request.session:
             _private_cache()
+            store = self._store
+            self._memory.open(store(self._call.context) if callable(store) else store)
             self._memory.keep(request.open)
             self._serve(request, data)
         parcels = tuple(Parcel(s, n, len(sent)) for s, (n, sent) in self._sent.items())
@@ -173,16 +194,34 @@ class _Turn:
     def _step(self, session: bytes, data: Sequence[bytes], request: Request) -> Iterator[Envelope]:
         party = self._party(session)
         model = request.attempt > 0 and session == request.session
+        begun = False
         for each in (None, *data):
             if each is not None:
-                yield from party.handle(Received(SERVER, each))
+                yield from self._handle(party, Received(SERVER, each))
             if model and Begin in party.machine.accepts:
-                yield from party.handle(Begin(self._begun(session, request)))
+                yield from self._handle(party, Begin(self._begun(session, request)))
+                begun = True
         if Contribute in party.machine.accepts:
-            yield from party.handle(Contribute(self._vector(session, request.attempt)))
+            if not begun:
+                raise Refusal("an update is asked for without the model that it is of")
+            vector = Contribute(self._vector(session))
+            yield from self._handle(party, vector, request.attempt)
         self._memory.update(session, snapshot=party.machine.snapshot(), joined=None)
-        if party.machine.finished:
-            self._memory.spend(session)  # stored with this answer: it may be known in a sum now
+
+    def _handle(
+        self, party: Party, event: Received | Local, attempt: int = 0
+    ) -> tuple[Envelope, ...]:
+        """What the machine says, recorded together with what it spends: with the last word our
+        update may be known in a sum. attempt: the one that an upload is for.
+        """
+        session = party.machine.session.session_id
+        with self._memory.together():
+            if attempt:
+                self._memory.upload(session, attempt)
+            sent = party.handle(event)
+            if party.machine.finished:
+                self._memory.spend(session)
+        return sent
 
     def _begun(self, session: bytes, request: Request) -> bytes:
         """What this session trains, by our own hash of what we received."""
@@ -197,7 +236,7 @@ class _Turn:
         self._memory.begin(session, model_of(kind, received), attempt)
         return application
 
-    def _vector(self, session: bytes, attempt: int) -> Words:
+    def _vector(self, session: bytes) -> Words:
         """What the app returns for the model that this session is bound to, encoded."""
         received = self._call.received
         parameters = self._session_of(self._memory.find(session).offer).parameters
@@ -208,7 +247,6 @@ class _Turn:
             )
         report = encode_reply(self._call.app_reply(), layout, self._source)
         self._schema = report.schema
-        self._memory.upload(session, attempt)
         return report.words
 
     def _agree(self, offer: Offer) -> int:
@@ -225,6 +263,7 @@ class _Turn:
                 "values; import the same Protection in both apps"
             )
         if ours.roster is not None:
+            ours.roster.check_expiry(date.today().isoformat())
             return ours.roster.number(self._signer().public)  # type: ignore[union-attr]
         if len(offer.nodes) < ours.min_clients:
             raise Refusal(

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ConfigRecord, MetricRecord, RecordDict
 
+from fl.flower.wire import Refusal
 from secagg.context import application_digest
 from secagg.kdf import digest, label
 
@@ -29,13 +31,37 @@ def attempted(application: bytes, attempt: int) -> bytes:
 
 
 def model_of(kind: str, content: RecordDict) -> bytes:
-    """32 bytes for what is trained, or evaluated, whatever the configuration: see `spent`."""
-    if not content.array_records:
-        return application_of(kind, content, b"")
-    arrays = (
-        label("array", n, d, label("shape", *s), digest("a", b)) for n, d, s, b in _arrays(content)
-    )
-    return digest("spent model", kind, *arrays)
+    """32 bytes for what is trained, or evaluated, whatever the configuration: the arrays' names,
+    shapes and values. How they are called together, ordered and stored makes no other model.
+
+    Raises Refusal where there is not exactly one record of numbers.
+    """
+    if len(content.array_records) != 1:
+        raise Refusal(
+            f"a message with {len(content.array_records)} ArrayRecords; secure training and "
+            "evaluation take exactly one"
+        )
+    (arrays,) = content.array_records.values()
+    named = (label("array", name, *_values(name, array)) for name, array in sorted(arrays.items()))
+    action = kind if "." in kind else f"{kind}.default"  # to Flower they are the same
+    return digest("spent model", action, *named)
+
+
+def _values(name: str, array: Array) -> tuple[bytes, bytes]:
+    """Shape and values, the same for equal numbers of any type. Raises Refusal."""
+    try:
+        found = np.asarray(array.numpy())
+    except (TypeError, ValueError, EOFError, OSError) as error:
+        raise Refusal(f"array {name!r} cannot be read: {error}") from None
+    if found.dtype.kind not in "biuf":
+        raise Refusal(f"array {name!r} holds {found.dtype}; only numbers can be trained alike")
+    with np.errstate(over="ignore"):
+        values = found.astype("<f4", order="C")
+    if found.dtype.str[1:] not in ("f2", "f4") and not np.array_equal(values, found, True):
+        values = found.astype("<f8", order="C")
+    values += 0  # one zero, and one NaN
+    values[np.isnan(values)] = np.nan
+    return label("shape", *found.shape), digest("values", values.dtype.str, values.tobytes())
 
 
 def _arrays(content: RecordDict) -> Iterable[Item]:

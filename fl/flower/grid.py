@@ -20,6 +20,7 @@ from fl.flower.protection import Protection
 from fl.flower.report import Lost, RoundReport
 from fl.flower.rounds import Rounds, Task
 from fl.flower.values import Means, category
+from fl.flower.wire import Refusal
 from secagg.errors import LocalError, ParameterError, ProtocolAborted
 from secagg.rng import RandomSource, SystemSource
 
@@ -139,7 +140,10 @@ class SecureGrid(Grid):
                     f"node {nodes[0]}; what is summed must be trained alike, so use a strategy "
                     "that sends the same to all"
                 )
-        group, model = first.metadata.group_id, model_of(kind, first.content)
+        try:
+            group, model = first.metadata.group_id, model_of(kind, first.content)
+        except Refusal as error:
+            raise LocalError(str(error)) from None
         return Task(kind, group, tuple(sorted(nodes)), first.content, application, model, deadline)
 
     def set_run(self, run: Any) -> None:

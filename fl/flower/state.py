@@ -1,21 +1,26 @@
-"""What a node remembers between two messages, in Flower's `Context.state`, and nothing else.
+"""What a node remembers between two messages.
 
-Flower carries the whole Context with every message, so this is small: the machine's own
-snapshot for each session that is open, and short digests of what must never happen twice.
-The journal is this memory: Flower stores it together with the reply, both or neither.
+In Flower's `Context.state`, which travels with every message and so is small: the machine's own
+snapshot for each session that is open, and short digests of what is over. Flower stores it after
+the reply is sent, or does not, so it may be old. In the node's own store (`fl.flower.store`),
+before the reply is returned: what must never happen twice. Without a store the digests in the
+Context are all there is, and a node whose Context is put back or lost counts as corrupt.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from logging import WARNING
+from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 from flwr.common import log
 from msgspec.structs import replace
 
+from fl.flower.store import Store, Used, open_store, refused
 from fl.flower.wire import RECORD, Offer, Refusal
 from protocols.journal import Claim, Stored, already_claimed
 from secagg.codec import Bytes32, Count, Value, decode, encode
-from secagg.errors import DecodeError
+from secagg.errors import DecodeError, LocalError
 
 MOST_SESSIONS = 3
 """One that runs, and the next one for training and for evaluation."""
@@ -37,10 +42,8 @@ class Kept(Value, frozen=True):
     joined: tuple[bytes, ...] | None
 
 
-class Used(Value, frozen=True):
-    """The last attempt at which our update of a model was uploaded, and whether it is spent: it
-    may be known in a sum.
-    """
+class Short(Value, frozen=True):
+    """As `Used`, of this model, in short."""
 
     model: bytes
     attempt: Count
@@ -50,11 +53,15 @@ class Used(Value, frozen=True):
 class _Memory(Value, frozen=True):
     sessions: tuple[Kept, ...]
     closed: tuple[bytes, ...]
-    used: tuple[Used, ...]
+    used: tuple[Short, ...]
 
 
 class Memory:
-    """A node's memory. `save` writes it back; until then nothing has changed."""
+    """A node's memory. `save` writes the Context's part back, which until then is as it was; what
+    goes into the store is there at once.
+    """
+
+    _store: Store | None = None
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -68,6 +75,19 @@ class Memory:
         self._sessions: dict[Bytes32, Kept] = {k.offer.session: k for k in memory.sessions}
         self._closed = list(memory.closed)
         self._used = {each.model: each for each in memory.used}
+
+    def open(self, path: Path | None) -> None:
+        """Use the store that is there. Raises LocalError where it cannot be used."""
+        self._store = open_store(path)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is recorded in the store within the block is: all of it, or nothing."""
+        if self._store is None:
+            yield
+            return
+        with self._store.together():
+            yield
 
     def joined(self, offer: Offer) -> Kept | None:
         """The session of this very offer, if it was joined and nothing has come of it yet."""
@@ -97,31 +117,48 @@ class Memory:
         Raises Refusal where our update of this model went into another session, and is spent or
         this is not a later attempt.
         """
-        used = self._used.get(model[:SHORT])
-        if used and used.spent:
-            raise Refusal(
-                "our update of this model is spent: it may be known in a sum, and in another "
-                "one it would be known by the difference; continue with another model"
-            )
-        if used and attempt <= used.attempt:
-            raise Refusal(
-                f"attempt {attempt} at a model of which our update was uploaded at attempt "
-                f"{used.attempt}; every attempt has a higher number than those before"
-            )
+        with self.together():
+            self._check(model[:SHORT], attempt)
         self.keep({session, *(key for key, kept in self._sessions.items() if not kept.model)})
         self.update(session, model=model[:SHORT])
 
     def upload(self, session: bytes, attempt: int) -> None:
-        """Our update goes into this session, and into no other of this attempt."""
-        self._use(Used(self.find(session).model, attempt, spent=False))
+        """Our update goes into this session, and into no other of this attempt; and what an
+        earlier one went into, in whatever run, is closed. Raises Refusal as `begin`.
+        """
+        model = self.find(session).model
+        with self.together():
+            earlier = self._check(model, attempt)
+            if self._store and earlier:
+                self._store.close(earlier.session)
+            self._use(Short(model, attempt, spent=False), session)
 
     def spend(self, session: bytes) -> None:
         """Our part in this session is over: forget it, and never use its model again."""
-        if model := self.find(session).model:  # a helper has none
-            self._use(Used(model, 0, spent=True))
-        self.forget(session)
+        with self.together():
+            if model := self.find(session).model:  # a helper has none
+                self._use(Short(model, 0, spent=True), session)
+            self.forget(session)
 
-    def _use(self, used: Used) -> None:
+    def _check(self, model: bytes, attempt: int) -> Used | None:
+        """What the store knows of this model's use. Raises Refusal where it rules this one out."""
+        stored = self._store.used(model) if self._store else None
+        for used in (self._used.get(model), stored):
+            if used and used.spent:
+                raise Refusal(
+                    "our update of this model is spent: it may be known in a sum, and in another "
+                    "one it would be known by the difference; continue with another model"
+                )
+            if used and attempt <= used.attempt:
+                raise Refusal(
+                    f"attempt {attempt} at a model of which our update was uploaded at attempt "
+                    f"{used.attempt}; every attempt has a higher number than those before"
+                )
+        return stored
+
+    def _use(self, used: Short, session: bytes) -> None:
+        if self._store:
+            self._store.use(used.model, Used(session, used.attempt, used.spent))
         self._used.pop(used.model, None)
         self._used[used.model] = used
         for oldest in list(self._used)[:-MOST_REMEMBERED]:
@@ -140,6 +177,8 @@ class Memory:
     def forget(self, session: bytes) -> None:
         """Wipe a session, for good."""
         if self._sessions.pop(session, None) is not None:
+            if self._store:
+                self._store.close(session)
             self._closed = [*self._closed, session[:SHORT]][-MOST_REMEMBERED:]
 
     def save(self) -> None:
@@ -149,10 +188,18 @@ class Memory:
         self._context.state[RECORD] = ConfigRecord({"memory": encode(memory)})
 
     def commit(self, claim: Claim, stored: Stored) -> None:
-        """See `protocols.journal.Journal`. The outbox is not kept: who loses it drops out."""
+        """See `protocols.journal.Journal`. The outbox is not kept: who loses it drops out.
+
+        Raises Refusal where the store, which knows more than the Context, has it already.
+        """
         kept = self._sessions.get(claim.session)
         if kept is None or claim.stage in kept.claimed:
             raise already_claimed(claim)
+        if self._store:
+            try:
+                self._store.claim(claim)
+            except LocalError as error:
+                raise refused(claim, error) from None
         claimed = (*kept.claimed, claim.stage)
         self._sessions[claim.session] = replace(kept, claimed=claimed, snapshot=stored.snapshot)
 

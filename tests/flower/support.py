@@ -57,6 +57,7 @@ class Fault(Enum):
     TWICE = "its reply comes twice"
     RESTART = "it has lost its state before the message comes"
     RESTART_AFTER = "it loses its state after it has answered"
+    ROLLED_BACK = "its reply arrives, and its state stays as it was before the message"
     GARBAGE = "its reply is not what the adapter sends"
     UNPUSHED = "the grid does not take the message"
 
@@ -71,7 +72,8 @@ class Node:
 @dataclass
 class FakeGrid(Grid):
     """`faults` by (node, stage) apply to every message of that stage until they are removed.
-    `helpers` are nodes whose own configuration says that they are.
+    `helpers` are nodes whose own configuration says that they are; `configs`: the configurations
+    of others.
     """
 
     apps: dict[int, ClientApp]
@@ -82,12 +84,14 @@ class FakeGrid(Grid):
     on_push: Callable[[int, str], None] | None = None
     most_open: int = 0
     largest_state: int = 0
+    configs: dict[int, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if TaskIdentity is not None:
             TaskIdentity.run_id = TaskIdentity.task_id = 1
             TaskIdentity.node_id = 1
-        self._nodes = {n: _node(n, app, n in self.helpers) for n, app in self.apps.items()}
+        configs = {node: {"secagg-role": "helper"} for node in self.helpers} | self.configs
+        self._nodes = {n: _node(n, app, configs.get(n, {})) for n, app in self.apps.items()}
         self._replies: dict[str, list[tuple[float, bytes]]] = {}
         self._owes: Counter[int] = Counter()
         self._owner: dict[str, int] = {}
@@ -106,6 +110,9 @@ class FakeGrid(Grid):
 
     def state(self, node: int) -> bytes:
         return self._nodes[node].context
+
+    def set_state(self, node: int, context: bytes) -> None:
+        self._nodes[node].context = context
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         keys = []
@@ -134,9 +141,12 @@ class FakeGrid(Grid):
             self.restart(node)
         if fault is Fault.ERROR:
             return [(self.now, packed(Message(Error(8, "the app crashed"), reply_to=message)))]
+        before = self.state(node)
         reply = self._handle(node, message)
         if fault is Fault.RESTART_AFTER:
             self.restart(node)
+        if fault is Fault.ROLLED_BACK:
+            self.set_state(node, before)
         if fault is Fault.GARBAGE:
             record = ConfigRecord({"body": b"\x93 is nothing"})
             reply = Message(RecordDict({RECORD: record}), reply_to=message)
@@ -145,13 +155,15 @@ class FakeGrid(Grid):
         return [(when, packed(reply))] * times
 
     def _handle(self, node: int, message: Message) -> Message:
-        """As a SuperNode does it: the app's exception becomes an Error, the state is stored."""
+        """As flwr 1.41 does it: the app's exception becomes an Error, and the state is stored all
+        the same.
+        """
         known = self._nodes[node]
         context = context_from_proto(ContextProto.FromString(known.context))
         try:
             reply = known.app(message, context)
         except Exception as error:
-            return Message(Error(2, f"{type(error).__name__}: {error}"), reply_to=message)
+            reply = Message(Error(2, f"{type(error).__name__}: {error}"), reply_to=message)
         known.context = context_to_proto(context).SerializeToString()
         self.largest_state = max(self.largest_state, len(known.context))
         return reply
@@ -186,8 +198,7 @@ class FakeGrid(Grid):
         return Message(*args, **kwargs)
 
 
-def _node(node: int, app: ClientApp, helper: bool) -> Node:
-    config = {"secagg-role": "helper"} if helper else {}
+def _node(node: int, app: ClientApp, config: dict[str, str]) -> Node:
     empty = context_to_proto(Context(1, node, config, RecordDict(), {})).SerializeToString()
     return Node(app, empty, empty)
 
