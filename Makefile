@@ -17,7 +17,7 @@ test: $(READY)  ## all tests, with branch coverage of secagg/ and protocols/
 test-flower: $(FLOWER)/.ready  ## secure aggregation on Flower: in process, on Ray, on a SuperLink
 	$(FLOWER)/bin/python -m pytest tests/flower
 
-fuzz: $(READY)  ## 50,000 seeded mutations of everything that a peer or a file can bring
+fuzz: $(READY)  ## 50,000 (of dear ones 10,000) seeded mutations of all that a peer or a file can bring
 	$(BIN)/python -W error -m tests.fuzz
 
 matrix: $(READY)  ## every pair of faults of the fault matrix, for each protocol and mode

@@ -1,7 +1,7 @@
 """Targets: everything that turns bytes of others into values."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -26,17 +26,17 @@ from secagg.merkle import proof, root, verify
 from secagg.prg import StreamKey
 from secagg.seal import SUITES, HpkeSealer, open_between, seal_between
 from tests.fuzz.mutate import changed_bytes, changed_message, must
-from tests.fuzz.sessions import recorded
+from tests.fuzz.sessions import Recorded, recorded
 from tests.protocols.active_support import identity, roster_of
 
 Target = Callable[[Random], None]
 
 
-def codec(union: Any, active: bool) -> Target:
+def codec(union: Any, session: Callable[[], Recorded]) -> Target:
     """What decodes encodes to the very same bytes."""
 
     def run(rng: Random) -> None:
-        data = changed_message(rng, rng.choice(recorded(active).corpus))
+        data = changed_message(rng, rng.choice(session().corpus))
         assert encode(decode(data, union)) == data
 
     return run
@@ -193,8 +193,8 @@ def stored_state(active: bool, role: str) -> Target:
     """A damaged state is a LocalError, and the machine stays as it was."""
 
     def run(rng: Random) -> None:
-        held = [h for h in recorded(active).held if (h.machine.me == 0) == (role == "server")]
-        chosen = rng.choice(held)
+        held = recorded(active).held.values()
+        chosen = rng.choice([h for h in held if (h.machine.me == 0) == (role == "server")])
         machine = chosen.machine
         machine.restore(chosen.snapshot)
         before = machine.state
@@ -209,11 +209,13 @@ def stored_state(active: bool, role: str) -> Target:
     return run
 
 
+_SEMI_HONEST, _ACTIVE = partial(recorded, False), partial(recorded, True)
+
 TARGETS: Mapping[str, Target] = {
-    "codec, semi-honest to server": codec(masking.Server.receivable, active=False),
-    "codec, semi-honest to client": codec(masking.Client.receivable, active=False),
-    "codec, active to server": codec(masking.ActiveServer.receivable, active=True),
-    "codec, active to client": codec(masking.ActiveClient.receivable, active=True),
+    "codec, semi-honest to server": codec(masking.Server.receivable, _SEMI_HONEST),
+    "codec, semi-honest to client": codec(masking.Client.receivable, _SEMI_HONEST),
+    "codec, active to server": codec(masking.ActiveServer.receivable, _ACTIVE),
+    "codec, active to client": codec(masking.ActiveClient.receivable, _ACTIVE),
     "roster file": roster_json,
     "card file": card_json,
     "private key file": private_key_file,

@@ -6,9 +6,24 @@ from dataclasses import dataclass, field
 from random import Random
 
 from secagg.errors import SecaggError
-from tests.fuzz import decoders, machines
+from tests.fuzz import decoders, journals, machines, others
 
-TARGETS = {**decoders.TARGETS, **machines.TARGETS}
+TARGETS = {**decoders.TARGETS, **machines.TARGETS, **others.TARGETS, **journals.TARGETS}
+RUNS = 50_000
+"""Of a target in `make fuzz`, but for the dear ones."""
+
+RUNS_OF = dict.fromkeys(
+    (
+        *("ckks client: Bound", "ckks server: Joining", "ckks server: Collecting"),
+        *("bfv client: Bound", "bfv server: Joining", "bfv server: Collecting"),
+        *("ckks helper: Holding", "bfv helper: Holding"),
+        *("inside the seal, ckks", "inside the seal, bfv"),
+        *("journal file", "journal file, with a key"),
+    ),
+    10_000,
+)
+"""TenSEAL takes about a millisecond to look at a ciphertext; a file is written and opened."""
+
 MOST_FINDINGS = 5
 
 

@@ -5,14 +5,14 @@ holds nothing; no message of an exception has a secret in it. A round ends in th
 in an abort, whatever one client says, except that its own vector is its own word.
 """
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from random import Random
 from typing import Any
 
 from msgspec.structs import replace
 
-from protocols.base import SERVER, Aborted, Contribute, Received, RoundClosed
+from protocols.base import SERVER, Aborted, Contribute, Envelope, Received, RoundClosed
 from protocols.masking import keys
 from protocols.masking.messages import Delivered, Shares
 from secagg.codec import decode, encode
@@ -22,47 +22,59 @@ from secagg.seal import HpkeSealer, seal_between
 from secagg.shamir import SHARE_BYTES
 from tests.fuzz.decoders import Target
 from tests.fuzz.mutate import changed_bytes, changed_message, must
-from tests.fuzz.sessions import Held, parameters, recorded
+from tests.fuzz.sessions import Held, Recorded, parameters, recorded, state_name
 from tests.protocols.active_support import Round, pair_of
 from tests.protocols.support import exact_sum
 
+Change = Callable[[Random, bytes], bytes]
+
+CLIENT = 1
 STATES = {
-    False: (
-        *("Advertised", "Shared", "Uploaded"),
-        *("Advertising", "Sharing", "Collecting", "Unmasking"),
-    ),
-    True: (
-        *("Advertised", "Shared", "Unconfirmed", "Confirmed"),
-        *("Advertising", "Sharing", "Collecting", "Confirming", "Unmasking"),
-    ),
+    False: {
+        CLIENT: ("Idle", "Advertised", "Shared", "Ready", "Bound", "Uploaded", "Done"),
+        SERVER: ("Advertising", "Sharing", "Prepared", "Collecting", "Unmasking", "Finished"),
+    },
+    True: {
+        CLIENT: (
+            *("Idle", "Advertised", "Shared", "Ready", "Bound"),
+            *("Unconfirmed", "Confirmed", "Done"),
+        ),
+        SERVER: (
+            *("Advertising", "Sharing", "Prepared", "Collecting", "Confirming"),
+            *("Unmasking", "Finished"),
+        ),
+    },
 }
 
 
-def in_state(is_active: bool, name: str) -> Target:
-    """A machine in this state gets a message that is due or not, from whom it is due or not."""
+def in_state(session: Callable[[], Recorded], party: int, name: str, change: Change) -> Target:
+    """A machine in this state gets a message that is due or not, from whom it is due or not.
 
-    @cache
-    def held() -> Held:
-        return next(h for h in recorded(is_active).held if h.state == name)
+    Where it waits for nobody, it takes no message of anybody.
+    """
 
     def run(rng: Random) -> None:
-        at = held()
+        at, corpus = session().held[party, name], session().corpus
         machine = at.machine
-        if type(machine.state).__name__ != name or rng.random() < 0.01:
+        if state_name(machine) != name or rng.random() < 0.01:
             machine.restore(at.snapshot)
-        honest = at.due if rng.random() < 0.8 else rng.choice(recorded(is_active).corpus)
+        honest = at.due if at.due and rng.random() < 0.8 else rng.choice(corpus)
         sender = at.sender if rng.random() < 0.9 else rng.choice((0, 1, 2, 3, 4, 2**31))
-        _hand_over(at, Received(sender, changed_message(rng, honest)))
+        data = honest if not at.due and rng.random() < 0.2 else change(rng, honest)
+        hand_over(at, Received(sender, data))
+        assert at.due, "a message was taken where none is due"
 
     return run
 
 
-def _hand_over(at: Held, event: Received) -> None:
+def hand_over(at: Held, event: Received) -> tuple[Envelope, ...]:
+    """What the machine answers; afterwards it stands where it stood."""
     machine = at.machine
     before = machine.state
     try:
-        machine.handle(event)
+        return machine.handle(event)
     except ProtocolAborted as error:
+        must(at.due != b"")
         must(isinstance(machine.state, Aborted))
         _says_nothing(error, at)
         raise
@@ -190,8 +202,11 @@ def _play(played: Round, liar: _Liar, vanishing: set[int], is_active: bool) -> N
 
 TARGETS: Mapping[str, Target] = {
     **{
-        f"{'active ' if is_active else ''}{name}": in_state(is_active, name)
-        for is_active, names in STATES.items()
+        f"{'active ' if is_active else ''}{name}": in_state(
+            partial(recorded, is_active), party, name, changed_message
+        )
+        for is_active, parties in STATES.items()
+        for party, names in parties.items()
         for name in names
     },
     **{
