@@ -108,6 +108,10 @@ class Suite:
         raw, private, scalar = self._private(seed)
         return KeyPair(self.public_key(raw), private, scalar)
 
+    def agreement_pair(self, seed: bytes) -> KeyPair:
+        """The X25519 half of `key_pair(seed)`: it agrees as the whole does. Or LocalError."""
+        return X25519.key_pair(seed[-_X25519_BYTES:])
+
     def public_key(self, raw: bytes) -> PublicKey:
         """Check a received public key of `public_bytes` bytes; DecodeError refuses it."""
         if len(raw) != self.public_bytes:

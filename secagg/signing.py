@@ -200,7 +200,7 @@ def _verified_together(claims: Sequence[Claim]) -> set[int]:
     places = [
         place
         for place, claim in enumerate(claims)
-        if claim.public.scheme == ED25519 and len(claim.signature) == claim.public.signature_bytes
+        if claim.public.scheme == ED25519 and len(claim.signature) == ed25519.SIGNATURE_BYTES
     ]
     chosen = [claims[place] for place in places]
     verified = ed25519.verified([(c.public._handle, c.signature, c.message) for c in chosen])

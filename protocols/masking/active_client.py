@@ -102,7 +102,12 @@ class ActiveClient(BaseClient):
         self._require(len(parties), self.parameters.floor, "survivors confirmed")
         what = keys.signed_survivors(state.context, state.survivors)
         self._verify_all(
-            self._claim("client {} on the survivors", signed.party, signed.signature, what)
+            Claim(
+                f"client {signed.party} on the survivors",
+                self._members.member(signed.party).public,
+                signed.signature,
+                what,
+            )
             for signed in proof.signatures
         )
         return survivors
@@ -124,17 +129,14 @@ class ActiveClient(BaseClient):
     def _check_adverts(self, cohort: Cohort) -> None:
         """Every advert is signed by its member."""
         self._verify_all(
-            self._claim(
-                "the advert of client {}",
-                advert.party,
+            Claim(
+                f"the advert of client {advert.party}",
+                self._members.member(advert.party).public,
                 advert.signature,
                 keys.signed_advert(self._context0, advert),
             )
             for advert in cohort.neighbours
         )
-
-    def _claim(self, what: str, party: int, signature: bytes, message: bytes) -> Claim:
-        return Claim(what.format(party), self._members.member(party).public, signature, message)
 
     def _verify_all(self, claims: Iterable[Claim]) -> None:
         try:

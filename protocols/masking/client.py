@@ -161,6 +161,9 @@ class BaseClient(Machine):
     def _own_keys(self, seeds: Seeds) -> KeyPair:
         return keys.channel_keys(self._suite, seeds.channel, self._context0, self.me)
 
+    def _agreement_keys(self, seeds: Seeds) -> KeyPair:
+        return keys.agreement_keys(self._suite, seeds.channel, self._context0, self.me)
+
     def _deal(
         self, seeds: Seeds, context1: bytes, points: tuple[int, ...]
     ) -> list[tuple[bytes, bytes]]:
@@ -177,7 +180,7 @@ class BaseClient(Machine):
         shares: Sequence[tuple[bytes, bytes]],
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What was agreed on with each neighbour, and what is sealed for it."""
-        own = self._own_keys(seeds) if self._agrees else None
+        own = self._agreement_keys(seeds) if self._agrees else None
         edges = keys.edges(seeds.mask, context1, self.me, [n.party for n in neighbours])
         agreed, sealed = [], []
         for to, edge, (mask_share, self_share) in zip(neighbours, edges, shares, strict=True):

@@ -373,6 +373,7 @@ def test_two_ends_agree_on_what_rfc_7748_says(name: str) -> None:
     seed = reference.stretch("one end", SUITES[name].seed_bytes)
     assert one.agree(other.public) == reference.x25519(seed[-32:], other.public.raw[-32:])
     assert one.agree(other.public) == other.agree(one.public)
+    assert SUITES[name].agreement_pair(seed).agree(other.public) == one.agree(other.public)
     assert one.agree(pair_of(name).public) != one.agree(other.public)
     assert len(one.agree(one.public)) == 32
 
