@@ -21,7 +21,7 @@ def repeated(
     """A share of sessions, with the first refusal as a remark."""
 
     def measure(target: Target, effort: Effort) -> Measured | None:
-        tried = [trick(target, number) for number in range(effort.of(8, 20))]
+        tried = [trick(target, number) for number in range(effort.of(6, 20))]
         refusal = next((each.refusal for each in tried if each.refusal), "")
         return exact_proportion(sum(each.worked for each in tried), len(tried), refusal)
 

@@ -229,7 +229,7 @@ def wrong_shares(target: Target, number: int) -> bool:
 def _messages(target: Target, effort: Effort, way: type[Tampered] = Tampered) -> Measured:
     found: list[tuple[str, bool]] = []
     number = 0
-    while len(found) < effort.of(150, 400):
+    while len(found) < effort.of(100, 400):
         found += wrong_messages(target, number, way)
         number += 1
     missed = sorted({name for name, ok in found if not ok})
@@ -245,7 +245,7 @@ def _shares(target: Target, effort: Effort) -> Measured | None:
     if target.family in _UNSHARED:
         return None
     held = target.family in ("ckks", "bfv")  # a session takes long, and few show it
-    tries = effort.of(8, 20) if held else effort.of(80, 120)
+    tries = effort.of(8, 20) if held else effort.of(75, 120)
     found = sum(wrong_shares(target, n) for n in range(tries))
     return proportion(found, tries, _HOLDER if held and not found else "")
 

@@ -111,14 +111,20 @@ def reconstructed(
     return np.concatenate(guesses), np.array(scores)
 
 
-def _case(n: int, message: bool = False, sigma: float = 0.0):  # type: ignore[no-untyped-def]
-    def measure(target: Target, effort: Effort) -> Measured:
-        steps = effort.of(60, 300) if message else effort.of(150, 600)
-        _, scores = reconstructed(target, n, steps, message, sigma)
-        low, high = bootstrap(scores)
-        return Measured(float(scores.mean()), low, high, "bootstrap", f"{steps} steps")
+def _message(target: Target, effort: Effort) -> Measured:
+    return _measured(target, effort.of(2, 4), effort.of(60, 300), message=True)
 
-    return measure
+
+def _sum(n: int, sigma: float = 0.0):  # type: ignore[no-untyped-def]
+    return lambda target, effort: _measured(target, n, effort.of(150, 600), sigma=sigma)
+
+
+def _measured(
+    target: Target, n: int, steps: int, *, message: bool = False, sigma: float = 0.0
+) -> Measured:
+    _, scores = reconstructed(target, n, steps, message, sigma)
+    low, high = bootstrap(scores)
+    return Measured(float(scores.mean()), low, high, "bootstrap", f"{steps} steps")
 
 
 _BEYOND = Rule(bar=20.0, baseline=12.0, scope="beyond")
@@ -129,13 +135,13 @@ ATTACK = Attack(
     "Geiping et al., NeurIPS 2020",
     "PSNR in dB",
     (
-        Case("one client's message", Rule(bar=20.0, baseline=12.0), _case(4, message=True)),
-        Case("the sum of 8", _BEYOND, _case(8)),
-        Case("the sum of 16", _BEYOND, _case(16)),
+        Case("one client's message", Rule(bar=20.0, baseline=12.0), _message),
+        Case("the sum of 8", _BEYOND, _sum(8)),
+        Case("the sum of 16", _BEYOND, _sum(16)),
         Case(
             "the sum of 8, clip + noise",
             _BEYOND,
-            _case(8, sigma=SIGMA),
+            _sum(8, SIGMA),
             control="the sum of 8",
         ),
     ),

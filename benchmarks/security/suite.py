@@ -41,7 +41,7 @@ ATTACKS: tuple[Attack, ...] = (
     malformed.ATTACK,
     timing.ATTACK,
 )
-QUICK = ("plain", "masking, semi-honest", "masking, active")
+QUICK = ("plain", "masking, active")
 """Targets of a quick run where every sum gives the same; the others have only full runs there."""
 
 FULL = Effort()

@@ -33,7 +33,7 @@ from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 
 LIMIT = 4.5
 RUNS = 3
-QUICK_CALLS, FULL_CALLS = 4000, 40_000
+QUICK_CALLS, FULL_CALLS = 2000, 40_000
 """In a run, divided by how many times slower than the fastest an operation is."""
 
 LONG = 1024
