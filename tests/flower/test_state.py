@@ -278,6 +278,17 @@ def test_the_same_model_in_another_guise_gives_no_second_sum(
             other.send_and_receive(asked)
 
 
+def test_a_client_refuses_a_second_record_that_a_lying_server_puts_beside_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fl.flower.grid.model_of", lambda kind, content: b"anything")
+    _, grid = federation(ACTIVE)
+    asked = [Message(beside(), dst_node_id=node, message_type="evaluate") for node in NODES]
+    reasons = refusals(list(grid.send_and_receive(asked)))
+    assert len(reasons) == 5
+    assert all("exactly one" in reason for reason in reasons)
+
+
 def test_a_session_of_an_earlier_attempt_is_closed_in_other_runs_too(tmp_path: Path) -> None:
     """Its secrets are in the other run's Context, out of reach of this one."""
     inner, grid = federation(folder=tmp_path)
