@@ -75,6 +75,8 @@ def show(peaks: Sequence[Peak], console: Console) -> None:
         f"a client in packed uploads, the server in vectors; both under {GOAL:.0f}: ", end=""
     )
     console.print("[green]met[/]" if met(peaks) else "[red]not met[/]")
+    if min(each.length for each in peaks) < LENGTHS["quick"]:
+        console.print("(what a process needs anyway weighs more than so short a vector)")
 
 
 def cells(peak: Peak) -> tuple[str, ...]:
