@@ -49,16 +49,12 @@ def pack(values: Words, bits: SupportsIndex, *, threads: int | None = None) -> b
     if not kernels.worth(100 * plain.size) or (compiled := _compiled()) is None:
         _check_fits(int(plain.max(initial=0)), width)
         return _pack_numpy(plain, width)
-    result = BytesIO(bytes(packed_bytes(plain.size, width)))
-    out, seen = np.frombuffer(result.getbuffer(), np.uint8), [0]
-
-    def tile(low: int, high: int) -> None:
-        part = out[low * width // 8 : (high * width + 7) // 8]
-        seen.append(compiled.pack(plain[low:high], width, part))
-
-    _spread(tile, plain.size, most)
-    _check_fits(max(seen), width)
-    return result.getvalue()  # the buffer itself: half the time goes where it is copied
+    result = BytesIO()
+    if plain.size:
+        result.seek(packed_bytes(plain.size, width) - 1)
+        result.write(b"\0")
+    _check_fits(_pack_tiles(compiled.pack, plain, width, result.getbuffer(), most), width)
+    return result.getvalue()  # the buffer itself: half the time went where it was copied
 
 
 def unpack(
@@ -122,6 +118,20 @@ def _add(acc: Any, raw: npt.NDArray[np.uint8], bits: int, threads: int | None) -
         add(acc[low:high], part, bits)
 
     _spread(tile, acc.size, threads)
+
+
+def _pack_tiles(
+    kernel: Any, values: Any, bits: int, buffer: memoryview, threads: int | None
+) -> int:
+    """Fill the buffer; the bitwise or of all values."""
+    out, seen = np.frombuffer(buffer, np.uint8), [0]
+
+    def tile(low: int, high: int) -> None:
+        part = out[low * bits // 8 : (high * bits + 7) // 8]
+        seen.append(kernel(values[low:high], bits, part))
+
+    _spread(tile, values.size, threads)
+    return max(seen)
 
 
 def _spread(tile: Callable[[int, int], None], size: int, threads: int | None) -> None:

@@ -16,7 +16,7 @@ from protocols.base import SERVER, Aborted, Contribute, Envelope, Received, Roun
 from protocols.masking import keys
 from protocols.masking.messages import Delivered, Shares
 from secagg.codec import decode, encode
-from secagg.errors import PeerError, ProtocolAborted, SecaggError
+from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
 from secagg.kdf import DIGEST_BYTES
 from secagg.seal import HpkeSealer, seal_between
 from secagg.shamir import SHARE_BYTES
@@ -24,7 +24,7 @@ from tests.fuzz.decoders import Target
 from tests.fuzz.mutate import changed_bytes, changed_message, must
 from tests.fuzz.sessions import Held, Recorded, parameters, recorded, state_name
 from tests.protocols.active_support import Round, pair_of
-from tests.protocols.support import exact_sum
+from tests.protocols.support import begin, exact_sum
 
 Change = Callable[[Random, bytes], bytes]
 
@@ -79,6 +79,7 @@ def hand_over(at: Held, event: Received) -> tuple[Envelope, ...]:
         _says_nothing(error, at)
         raise
     except SecaggError as error:
+        must(not isinstance(error, LocalError))  # no peer can make us misuse ourselves
         must(machine.state is before)
         _says_nothing(error, at)
         raise
@@ -116,6 +117,7 @@ def inside_the_seal(is_active: bool, suite: str) -> Target:
         machine = played.machine(1)
         machine.restore(snapshot)
         machine.handle(Received(SERVER, encode(told)))
+        begin(machine)
         assert len(machine.handle(Contribute(played.inputs[1]))) == 1
 
     return run
@@ -197,6 +199,7 @@ def _play(played: Round, liar: _Liar, vanishing: set[int], is_active: bool) -> N
             for each in sent:
                 liar.passes(u, stage, each.data)
         closed = played.server.handle(RoundClosed())
+        begin(played.server)
         told = {e.to: decode(e.data, played.machine(1).receivable) for e in closed}
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from secagg.errors import DecodeError
+from secagg.errors import DecodeError, LocalError
 from tests.fuzz import harness, machines, others
 from tests.fuzz.harness import RUNS_OF, TARGETS, many
 from tests.fuzz.sessions import recorded, recorded_of
@@ -54,6 +54,16 @@ def test_what_a_state_takes_unasked_is_a_finding(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(session, "corpus", [asked.due])
     report = many("Advertised", 50)
     assert "a message was taken where none is due" in report.findings[0][1]
+
+
+def test_a_local_error_is_a_finding_but_of_our_own_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def target(_rng: Random) -> None:
+        raise LocalError("ours")
+
+    monkeypatch.setitem(harness.TARGETS, "a machine", target)
+    monkeypatch.setitem(harness.TARGETS, "stored state, a machine", target)
+    assert many("a machine", 1).findings
+    assert many("stored state, a machine", 1).answers == {"LocalError": 1}
 
 
 def test_a_finding_is_found_and_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
