@@ -42,6 +42,10 @@ ABOUT = {
     "encode": "clip, scale and stochastic rounding of float32 with its random stream, on all "
     "cores; the peer makes the same stream with OpenSSL, on one. Limit: a memory copy that moves "
     "as many bytes",
+    "decode": "a sum to the weighted mean in float64 with the check of its range, on all cores. "
+    "Limit: a memory copy that moves as many bytes",
+    "10000 keys derived": "HKDF-SHA256 with a label for each, as for the pairs of a round; the "
+    "peer is the library's, called once a key",
     "lattice recovery": "the server's last stage: all answers decoded and checked, the inner "
     "masking's seeds reconstructed and its masks taken off the sum of the short keys, the sum of "
     "the ciphertexts opened. Inner masking with X25519 on the complete graph, or where it says "

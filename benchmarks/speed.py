@@ -123,6 +123,8 @@ def _vectors() -> Iterator[Planned]:
     yield Planned(f"unpack {k} bits", partial(vectors.unpacked, d, k), repeats=31)
     yield Planned(f"running sum, {k} bits", partial(vectors.running_sum, d, k), repeats=31)
     yield Planned("encode", partial(vectors.encode, d), repeats=31)
+    yield Planned("decode", partial(vectors.decode, d), repeats=31)
+    yield Planned("10000 keys derived", partial(vectors.derivations, 10**4), repeats=31)
 
 
 def _lattice() -> Iterator[Planned]:

@@ -1,12 +1,20 @@
-"""What else is done to every coordinate: encode, pack, unpack, add up."""
+"""What else is done to every coordinate: encode, pack, unpack, add up, decode; and the keys of
+many streams.
+
+Lines that all cores share have the time of one thread beside them.
+"""
+
+import os
 
 import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from benchmarks.machine import copying
 from benchmarks.masks import streams_of
-from benchmarks.measure import Line, same, timed
-from secagg import packing, prg
+from benchmarks.measure import DifferentResultsError, Line, same, timed
+from secagg import kdf, packing, prg
 from secagg.encoding import FixedPoint
 
 _CHUNK = 1 << 16
@@ -16,14 +24,22 @@ def packed(d: int, bits: int) -> Line:
     """Values of `bits` bits to bytes."""
     values = _values(d, bits)
     size = packing.packed_bytes(d, bits)
+
+    def check() -> None:
+        expected = numpy_pack(values, bits)
+        for threads in (None, 1):
+            data = packing.pack(values, bits, threads=threads)
+            same(np.frombuffer(data, np.uint8), expected, "pack")
+
     return Line(
         f"pack {bits} bits",
         {"d": d, "bits": bits},
         timed(lambda: packing.pack(values, bits)),
-        lambda: same(
-            np.frombuffer(packing.pack(values, bits), np.uint8), numpy_pack(values, bits), "pack"
-        ),
-        peers={"NumPy": timed(lambda: numpy_pack(values, bits).tobytes())},
+        check,
+        peers={
+            "NumPy": timed(lambda: numpy_pack(values, bits).tobytes()),
+            "1 thread": timed(lambda: packing.pack(values, bits, threads=1)),
+        },
         limit=copying(4 * d + size),
         bytes_per_param=size / d,
     )
@@ -32,12 +48,21 @@ def packed(d: int, bits: int) -> Line:
 def unpacked(d: int, bits: int) -> Line:
     """Bytes to values of `bits` bits."""
     data = packing.pack(_values(d, bits), bits)
+
+    def check() -> None:
+        expected = numpy_unpack(data, bits, d)
+        for threads in (None, 1):
+            same(packing.unpack(data, bits, d, threads=threads), expected, "unpack")
+
     return Line(
         f"unpack {bits} bits",
         {"d": d, "bits": bits},
         timed(lambda: packing.unpack(data, bits, d)),
-        lambda: same(packing.unpack(data, bits, d), numpy_unpack(data, bits, d), "unpack"),
-        peers={"NumPy": timed(lambda: numpy_unpack(data, bits, d))},
+        check,
+        peers={
+            "NumPy": timed(lambda: numpy_unpack(data, bits, d)),
+            "1 thread": timed(lambda: packing.unpack(data, bits, d, threads=1)),
+        },
         limit=copying(4 * d + len(data)),
         bytes_per_param=len(data) / d,
     )
@@ -49,9 +74,10 @@ def running_sum(d: int, bits: int) -> Line:
     ours, theirs = np.zeros(d, np.uint32), np.zeros(d, np.uint32)
 
     def check() -> None:
-        packing.add_packed(ours, data, bits)
-        np.add(theirs, numpy_unpack(data, bits, d), out=theirs)
-        same(ours, theirs, "running sum")
+        for threads in (None, 1):
+            packing.add_packed(ours, data, bits, threads=threads)
+            np.add(theirs, numpy_unpack(data, bits, d), out=theirs)
+            same(ours, theirs, "running sum")
 
     return Line(
         f"running sum, {bits} bits",
@@ -60,6 +86,7 @@ def running_sum(d: int, bits: int) -> Line:
         check,
         peers={
             "NumPy": timed(lambda: np.add(theirs, numpy_unpack(data, bits, d), out=theirs)),
+            "1 thread": timed(lambda: packing.add_packed(ours, data, bits, threads=1)),
         },
         limit=copying(8 * d + len(data)),
         bytes_per_param=len(data) / d,
@@ -72,17 +99,77 @@ def encode(d: int) -> Line:
     update = np.random.default_rng(0).uniform(-1.05, 1.05, d).astype(np.float32)
     (coins,) = streams_of(1)
 
-    def ours() -> NDArray[np.unsignedinteger]:
-        return encoding.encode_words(update, 1, coins, clip=True).words
+    def ours(threads: int | None = None) -> NDArray[np.unsignedinteger]:
+        return encoding.encode_words(update, 1, coins, clip=True, threads=threads).words
+
+    def check() -> None:
+        expected = numpy_encode(encoding, update, coins)
+        for threads in (None, 1):
+            same(ours(threads)[:-1], expected, "encode")
 
     return Line(
         "encode",
         {"d": d, "bits": encoding.bits},
         timed(ours),
-        lambda: same(ours()[:-1], numpy_encode(encoding, update, coins), "encode"),
-        peers={"OpenSSL + NumPy": timed(lambda: numpy_encode(encoding, update, coins))},
+        check,
+        peers={
+            "OpenSSL + NumPy": timed(lambda: numpy_encode(encoding, update, coins)),
+            "1 thread": timed(lambda: ours(1)),
+        },
         limit=copying(8 * d),
         bytes_per_param=4.0,
+    )
+
+
+def decode(d: int) -> Line:
+    """A sum of 32-bit fixed point to the weighted mean in float64, its range checked."""
+    encoding = FixedPoint.filling(32, clip=1.0, max_weight=1, max_clients=100)
+    total = _values(d + 1, encoding.bits)
+    total[-1] = 100
+
+    def theirs() -> NDArray[np.float64]:
+        if total[:-1].max() > 100 * (2**encoding.bits - 1):
+            raise DifferentResultsError("decode: a sum that no clients have")
+        return total[:-1] / (encoding.scale * 100) - encoding.clip
+
+    def check() -> None:
+        for threads in (None, 1):
+            same(encoding.decode(total, threads=threads)[0], theirs(), "decode")
+
+    return Line(
+        "decode",
+        {"d": d, "bits": encoding.bits},
+        timed(lambda: encoding.decode(total)),
+        check,
+        peers={
+            "NumPy": timed(theirs),
+            "1 thread": timed(lambda: encoding.decode(total, threads=1)),
+        },
+        limit=copying(12 * d),
+    )
+
+
+def derivations(count: int) -> Line:
+    """The keys and IVs of `count` streams from as many seeds, by HKDF-SHA256."""
+    seeds, parts = [os.urandom(32) for _ in range(count)], [(1, v) for v in range(count)]
+    length = prg.KEY_BYTES + prg.IV_BYTES
+
+    def ours() -> list[bytes]:
+        return kdf.derive_many(seeds, "pair", parts, common=(bytes(32),), length=length)
+
+    def theirs() -> list[bytes]:
+        infos = (kdf.label("pair", bytes(32), *part) for part in parts)
+        return [
+            HKDF(SHA256(), length, salt=None, info=info).derive(seed)
+            for seed, info in zip(seeds, infos, strict=True)
+        ]
+
+    return Line(
+        f"{count} keys derived",
+        {"keys": count},
+        timed(ours),
+        lambda: same(ours(), theirs(), "derivations"),
+        peers={"HKDF of cryptography": timed(theirs)},
     )
 
 

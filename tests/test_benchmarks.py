@@ -46,6 +46,8 @@ LINES = {
     "unpack": lambda: vectors.unpacked(70_001, 20),
     "sum": lambda: vectors.running_sum(70_001, 20),
     "encode": lambda: vectors.encode(70_001),
+    "decode": lambda: vectors.decode(70_001),
+    "derivations": lambda: vectors.derivations(30),
     "deal": lambda: sharing.deal(5, 3),
     "reconstruct": lambda: sharing.reconstruct(5, 3, 4),
     "seal": lambda: sharing.hpke(rounds.HYBRID, 1, sealing=True),
