@@ -7,6 +7,7 @@ protected cell must turn when the protection is taken away.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +174,15 @@ def test_every_mistake_has_an_attack() -> None:
     assert {switch for switch, *_ in REPAIRED} | {"early_exit"} == set(MISTAKES)
 
 
+def test_a_comparison_is_measured_on_guesses_that_are_all_wrong() -> None:
+    """What a comparison says is public: only where two guesses differ may not show."""
+    late, early = timing.guesses(np.random.default_rng(0))
+    assert late[:-1] == timing._SECRET[:-1]
+    assert early[0] != timing._SECRET[0]
+    assert not timing._compare(late)
+    assert not timing._compare(early)
+
+
 def test_the_worst_run_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two quiet runs do not outvote a third, and the number of calls is the announced one."""
     asked = []
@@ -217,11 +227,24 @@ def test_the_secrets_of_an_operation_vary(name: str) -> None:
         operation(each)
 
 
-def test_the_comparison_without_early_exit_is_not_seen() -> None:
-    bad = timing.t_of(lambda raw: equal(timing._SECRET, raw), timing.guesses, 4000, 0)
-    good = timing.t_of(lambda raw: equal(timing._SECRET, raw, False), timing.guesses, 4000, 0)
-    assert bad > timing.LIMIT
-    assert good < bad / 3
+@pytest.mark.parametrize(("early_exit", "seen"), [(True, True), (False, False)])
+def test_an_early_exit_is_seen_and_only_that(
+    monkeypatch: pytest.MonkeyPatch, early_exit: bool, seen: bool
+) -> None:
+    """On a clock that the operation moves: by the bytes it looks at, and some noise."""
+    clock, noise = SimpleNamespace(now=0), np.random.default_rng(1)
+    fake = SimpleNamespace(perf_counter_ns=lambda: clock.now)
+    monkeypatch.setattr(timing, "time", fake)
+
+    def compare(raw: bytes) -> None:
+        same = next(i for i, byte in enumerate(raw) if byte != timing._SECRET[i])
+        clock.now += int(noise.integers(500, 700)) + (same if early_exit else timing.LONG)
+
+    t = timing.t_of(compare, timing.guesses, 1000, 0)
+    assert (t > timing.LIMIT) == seen
+
+
+def test_the_comparison_without_its_mistake() -> None:
     assert equal(b"a", b"a")
     assert not equal(b"a", b"b")
     assert not equal(b"a", b"b", early_exit=False)

@@ -49,7 +49,7 @@ def sum_of_two(target: Target, number: int, sigma: float) -> float:
 
 def _case(trick, sigma: float = 0.0):  # type: ignore[no-untyped-def]
     def measure(target: Target, effort: Effort) -> Measured:
-        found = np.array([trick(target, number, sigma) for number in range(effort.of(5, 12))])
+        found = np.array([trick(target, number, sigma) for number in range(effort.of(5, 10))])
         return Measured(float(found.mean()), *bootstrap(found), "bootstrap")
 
     return measure

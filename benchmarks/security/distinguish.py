@@ -73,7 +73,7 @@ def scores(sums: Floats, candidates: NDArray[np.int64], n: int, sigma: float) ->
 
 def _case(n: int, sigma: float = 0.0):  # type: ignore[no-untyped-def]
     def measure(target: Target, effort: Effort) -> Measured:
-        count = effort.of(200, 400)
+        count = effort.of(200, 300)
         vectors, candidates = trials(n, count, sigma)
         clip = max(float(np.abs(each).max()) for each in vectors)
         view = observe(target, dict(enumerate(vectors, 1)), clip, bits=20)

@@ -75,7 +75,7 @@ def _share(scores: Floats) -> Measured:
 
 
 def _message(target: Target, effort: Effort) -> Measured:
-    return _share(messages(target, effort.of(12, 40))[1])
+    return _share(messages(target, effort.of(12, 30))[1])
 
 
 def _sum(n: int, sigma: float = 0.0):  # type: ignore[no-untyped-def]

@@ -41,7 +41,7 @@ def _case(sigma: float = 0.0):  # type: ignore[no-untyped-def]
         half = CLIENTS * ROWS
         parts = _spoiled(silos(CLIENTS, ROWS) + silos(CLIENTS, ROWS, start=half))
         how = {"epochs": 8, "lr": 0.3, "batch_size": 8}
-        rounds = effort.of(5, 10)
+        rounds = effort.of(5, 8)
         keep = change if sigma else lambda _u, update: update
         model = federate(target, WIDTHS, parts[:CLIENTS], rounds, keep, clip=4.0, **how)
         members = np.concatenate([losses(model, part) for part in parts[:CLIENTS]])

@@ -112,7 +112,7 @@ def reconstructed(
 
 
 def _message(target: Target, effort: Effort) -> Measured:
-    return _measured(target, effort.of(2, 4), effort.of(60, 300), message=True)
+    return _measured(target, effort.of(2, 4), effort.of(60, 200), message=True)
 
 
 def _sum(n: int, sigma: float = 0.0):  # type: ignore[no-untyped-def]

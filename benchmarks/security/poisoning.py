@@ -33,7 +33,7 @@ def _out_of_range_clipped(u: int, update: Floats) -> Floats:
 
 def _case(change: Change):  # type: ignore[no-untyped-def]
     def measure(target: Target, effort: Effort) -> Measured:
-        rounds = effort.of(4, 8)
+        rounds = effort.of(4, 6)
         how = {"epochs": 3, "lr": 0.3, "batch_size": 20}
         parts = silos(CLIENTS, ROWS)
         model = federate(target, WIDTHS, parts, rounds, change, clip=2.0, **how)

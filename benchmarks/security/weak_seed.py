@@ -131,7 +131,7 @@ def monobit(words: Words) -> float:
 
 
 def _measure(target: Target, effort: Effort) -> Measured:
-    tries = effort.of(1, 4)
+    tries = effort.of(1, 3)
     found = [attempt(target, number) for number in range(tries)]
     seconds: Array = np.array([s for _, s in found])
     words, _, _ = residual(target, 0)
