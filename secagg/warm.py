@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg import packing, prg, ringset, rlwe, shamir
+from secagg import kdf, packing, prg, ringset, rlwe, shamir
 from secagg.ed25519 import MOST_ALONE
 from secagg.encoding import FixedPoint
 from secagg.rng import SEED_BYTES
@@ -28,6 +28,9 @@ def warm_up() -> Iterator[str]:
     yield "secret sharing"
     shares = shamir.deal([bytes(shamir.SECRET_BYTES)], [1, 2], 2, _KEY)
     shamir.reconstruct([1, 2], [[of for (of,) in shares]])
+    yield "key derivation"
+    kdf.derive_many([bytes(32)] * kdf.LEAST_TOGETHER, "", [()] * kdf.LEAST_TOGETHER)
+    kdf.digests("", (), [()] * kdf.LEAST_TOGETHER)
     yield "signatures"
     _signatures()
     yield "key-additive encryption"

@@ -1,6 +1,6 @@
 """Derivation, one by one and in batches, against HKDF as `cryptography` has it."""
 
-from hashlib import sha256
+from hashlib import sha256, shake_128
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from secagg import kdf, kernels
 from secagg.errors import LocalError
 from secagg.kdf import derive, derive_many, digest, digests, label
 
@@ -57,6 +58,83 @@ def test_digests(common: tuple[Any, ...], each: list[tuple[Any, ...]]) -> None:
     assert digests("kind", common, each) == expected
     assert digests("kind", common, iter(each)) == expected
     assert [sha256(label("kind", *common, *parts)).digest() for parts in each] == expected
+
+
+SIZES = [0, 1, 15, 16, 17, 31, 47, 48, 100, 1500]
+
+
+def words(count: int, length: int) -> list[bytes]:
+    """Byte strings that differ, of one length."""
+    return [shake_128(b"%d" % n).digest(length) for n in range(count)]
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("length", [28, 32, 44, 64])
+def test_sizes_of_batches(count: int, length: int) -> None:
+    """Up to more than one thread's work."""
+    secrets, parts = words(count, 32), [(n, "update", bytes(20)) for n in range(count)]
+    expected = [library(s, label("k", 7, *p), length) for s, p in zip(secrets, parts, strict=True)]
+    assert derive_many(secrets, "k", parts, common=(7,), length=length) == expected
+    expected = [digest("k", 7, *p) for p in parts]
+    assert digests("k", (7,), parts) == expected
+
+
+@pytest.mark.parametrize("length", range(201))
+def test_lengths_across_blocks(length: int) -> None:
+    """Of the secret, of what is common and of what is not."""
+    several = words(49, length)
+    parts = [(each,) for each in several]
+    expected = [library(s, label("k", s), 32) for s in several]
+    assert derive_many(several, "k", parts) == expected
+    assert digests("k", (), parts) == [digest("k", each) for each in several]
+    common, lists = (bytes(length),), [(n,) for n in range(49)]
+    expected = [library(bytes(32), label("k", *common, n), 31) for n in range(49)]
+    assert derive_many([bytes(32)] * 49, "k", lists, common=common, length=31) == expected
+    assert digests("k", common, lists) == [digest("k", *common, n) for n in range(49)]
+
+
+@pytest.mark.parametrize("run", [1, 2, 49, 60])
+def test_mixed_lengths_and_runs_of_a_secret(run: int) -> None:
+    """Secrets that stand `run` times in a row, among labels of three shapes."""
+    secrets = [s for n in range(8) for s in words(60 // run + 1, 32 + n % 2) for _ in range(run)]
+    shapes: list[tuple[Any, ...]] = [(1, b"ab"), ("x", 2), (True, 3), ("y", 2**64 - 1)]
+    parts = [shapes[n % 4] if n % 7 else (n,) for n in range(len(secrets))]
+    expected = [library(s, label("k", *p), 28) for s, p in zip(secrets, parts, strict=True)]
+    assert derive_many(secrets, "k", parts, length=28) == expected
+    assert digests("k", (), parts) == [digest("k", *p) for p in parts]
+
+
+def test_the_kernel_is_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without numba, and where it does not pay yet, the results are the same."""
+    pytest.importorskip("secagg.kernels.sha256")
+    used: list[int] = []
+    keep = kdf._cut
+    monkeypatch.setattr(kdf, "_cut", lambda *args: used.append(args[1]) or keep(*args))
+    secrets, parts = words(99, 32), [(n,) for n in range(99)]
+
+    def both() -> tuple[list[bytes], list[bytes]]:
+        return derive_many(secrets, "k", parts), digests("k", (), parts)
+
+    together = both()
+    assert used == [99, 99]
+    monkeypatch.setattr(kernels, "worth", lambda _: False)
+    assert both() == together
+    monkeypatch.setattr(kernels, "worth", lambda _: True)
+    monkeypatch.setattr(kdf, "_loaded", lambda: None)
+    assert both() == together
+    assert used == [99, 99]
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**64, None, bytearray(4)])
+@pytest.mark.parametrize("count", [50, 2])
+def test_a_wrong_part_in_a_batch(wrong: Any, count: int) -> None:
+    parts = [(n,) for n in range(count)] + [(wrong,)]
+    with pytest.raises(LocalError):
+        digests("k", (), parts)
+    with pytest.raises(LocalError):
+        derive_many(words(count + 1, 32), "k", parts)
+    with pytest.raises(LocalError, match="a secret is bytes"):
+        derive_many([*words(count, 32), None], "k", [(1,)] * (count + 1))  # type: ignore[list-item]
 
 
 def test_what_is_common_is_not_told_from_what_comes_first() -> None:
