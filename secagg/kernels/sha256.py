@@ -25,7 +25,19 @@ from numba import types
 from secagg.kernels import _parallel
 from secagg.kernels._jit import compiles, declare, intrinsic, kernel
 
-__all__ = ["BLOCK_BYTES", "LANES", "compiles", "digests", "hmacs", "rows", "state_after"]
+__all__ = [
+    "BLOCK_BYTES",
+    "LANES",
+    "PIECE_GROUPS",
+    "Rows",
+    "compiles",
+    "digest_rows",
+    "digests",
+    "hmac_rows",
+    "hmacs",
+    "rows",
+    "state_after",
+]
 
 Rows = npt.NDArray[np.uint32]
 
