@@ -196,7 +196,7 @@ def test_answers_are_counted_once_a_client_and_stage() -> None:
 
 
 def test_a_client_that_hangs_is_ended_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fl.runner.federation.STAGE_DEADLINE", 6.0)
+    monkeypatch.setattr("fl.runner.federation.STAGE_DEADLINE", 12.0)
     settings = Settings(data="opt", rounds=2, suite="X25519", drops={"advertise": 1})
     with Pool(settings, observed=True) as pool:
         federation = Federation(settings, pool, observed=True)
