@@ -14,6 +14,7 @@ a backup.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -31,6 +32,8 @@ VERSION = 1
 SPENT, BOUND = "spent", "bound"
 """The stages of marks: entries that belong to no session, and never close."""
 CHUNK = 4 * 1024 * 1024
+PATIENCE = 5.0
+"""Seconds to wait for another process that is at work in the file."""
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION};
@@ -338,10 +341,16 @@ class SqliteJournal:
                 self._db.execute("ROLLBACK")
 
     def _fold(self) -> None:
-        """Move the log into the file: all of it, or LocalError."""
-        (busy, *_) = self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise LocalError(f"the journal {self._path} is in use by another process; end that one")
+        """Move the log into the file: all of it, or LocalError. Of two that do so at once SQLite
+        turns one away without waiting, so this one tries again.
+        """
+        until = time.monotonic() + PATIENCE
+        while self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > until:
+                raise LocalError(
+                    f"the journal {self._path} is in use by another process; end that one"
+                )
+            time.sleep(0.002)
 
 
 def _mark_key(kind: str, what: bytes) -> bytes:
