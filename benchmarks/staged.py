@@ -28,7 +28,7 @@ from protocols.base import (
 )
 from protocols.journal import MemoryJournal, Party
 from protocols.masking import Client, MaskingParameters, Server, keys
-from protocols.masking.keys import Seeds
+from protocols.masking.keys import Parties, Seeds
 from protocols.masking.messages import (
     Advert,
     Cohort,
@@ -40,12 +40,12 @@ from protocols.masking.messages import (
     UnmaskRequest,
     Upload,
 )
-from secagg import prg, shamir
+from secagg import kdf, prg, shamir
 from secagg.codec import decode, encode
 from secagg.context import bound_context, cohort_context
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
-from secagg.rng import SeededSource
+from secagg.rng import SEED_BYTES, SeededSource
 from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 
 APPLICATION = bytes(range(32))
@@ -85,23 +85,24 @@ class Federation:
             for u, own in self.seeds.items()
         }
 
-    def edges(self, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
-        """What `sender` seals for these clients."""
-        return keys.edges(self.seeds[sender].mask, context1, sender, to)
+    def edges(self, context1: bytes, senders: Parties, to: Parties) -> kdf.Table:
+        """What each sender seals for the client at its side."""
+        seeds = kdf.table([own.mask for own in self.seeds.values()], SEED_BYTES)
+        return keys.edges(seeds[senders - 1], context1, senders, to)
 
-    def links(self, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
+    def links(self, context1: bytes, sender: int, to: Sequence[int]) -> kdf.Table:
         """What `sender` publishes of its pairs with these clients."""
-        theirs = [self.edges(context1, v, [sender])[0] for v in to]
-        ours = self.edges(context1, sender, to)
-        return [keys.links([our], [their]) for our, their in zip(ours, theirs, strict=True)]
+        others = np.array(to, int)
+        senders = np.full_like(others, sender)
+        ours, theirs = self.edges(context1, senders, others), self.edges(context1, others, senders)
+        return keys.links(ours, theirs)
 
     def pair_streams(
-        self, context1: bytes, context2: bytes, pairs: Sequence[tuple[int, int]]
-    ) -> list[prg.StreamKey]:
+        self, context1: bytes, context2: bytes, ones: Parties, others: Parties
+    ) -> prg.StreamKeys:
         """The masks of these pairs."""
-        ordered = [(min(pair), max(pair)) for pair in pairs]
-        secrets = [self.edges(context1, low, [high])[0] for low, high in ordered]
-        return keys.pair_streams(secrets, context2, ordered)
+        ends = np.minimum(ones, others), np.maximum(ones, others)
+        return keys.pair_streams(self.edges(context1, *ends), context2, ones, others)
 
     @cached_property
     def leaves(self) -> list[bytes]:
@@ -166,11 +167,12 @@ class ClientUnderTest:
         """The same by the OpenSSL reference, from everybody's seeds."""
         own = self.federation.seeds[1]
         words = _with_canary(values, self.federation.parameters)
-        streams = [keys.own_stream(own.own, self._context2, 1)]
-        pairs = [(1, v) for v in self._others]
-        streams += self.federation.pair_streams(self._context1, self._context2, pairs)
+        others = np.array(self._others)
+        ends = np.ones_like(others), others
+        pairs = self.federation.pair_streams(self._context1, self._context2, *ends)
+        streams = [keys.own_stream(own.own, self._context2, 1), *pairs]
         prg.add_masks(words, streams, [1] * len(streams), backend="openssl")
-        links = self.federation.links(self._context1, 1, self._others)
+        links = self.federation.links(self._context1, 1, self._others).tobytes()
         return _uploads(self._context2, self.federation.parameters, words, links)
 
     def _make_cohort(self) -> Cohort:
@@ -189,7 +191,7 @@ class ClientUnderTest:
         federation, context1 = self.federation, self._context1
         to = federation.key_pairs[1].public
         agreed = federation.key_pairs[other].agree(to) if to.suite.agrees else b""
-        (edge,) = federation.edges(context1, other, [1])
+        (edge,) = kdf.strings(federation.edges(context1, np.array([other]), np.array([1])))
         plaintext, info = edge + bytes(2 * shamir.SHARE_BYTES), keys.shares_info(context1, other, 1)
         return Delivered(other, seal_between(agreed, to, plaintext, info, HpkeSealer()))
 
@@ -245,8 +247,8 @@ class ServerUnderTest:
             words = _with_canary(np.full(parameters.length, u, np.uint32), parameters)
             if u == survivors[0]:
                 self._add_all_masks(words, survivors)
-            links = [bytes(DIGEST_BYTES)] * (last - u)
-            links += self.federation.links(self.context1, u, gone)
+            links = bytes(DIGEST_BYTES * (last - u))
+            links += self.federation.links(self.context1, u, gone).tobytes()
             for message in _uploads(self.context2, parameters, words, links):
                 yield u, message
 
@@ -280,18 +282,20 @@ class ServerUnderTest:
 
     def _fingerprints(self, kind: str, u: int, at: int) -> dict[int, bytes]:
         """Of the shares of one kind, which is at this place, by holder."""
-        held = [(v, both[at]) for v, both in self.shares[u].items()]
-        found = keys.fingerprints(kind, self.context1, u, held)
-        return {v: each for (v, _), each in zip(held, found, strict=True)}
+        holders = np.array(list(self.shares[u]))
+        held = kdf.table([both[at] for both in self.shares[u].values()], shamir.SHARE_BYTES)
+        found = keys.fingerprints(kind, self.context1, u, holders, held)
+        return dict(zip(self.shares[u], kdf.strings(found), strict=True))
 
     def _add_all_masks(self, words: Vector, survivors: list[int]) -> None:
         """Every mask that is still in the sum of these survivors, into one upload."""
         seeds, context2 = self.federation.seeds, self.context2
-        gone = seeds.keys() - set(survivors)
-        pairs = [(u, v) for u in survivors for v in gone]
-        streams = [keys.own_stream(seeds[u].own, context2, u) for u in survivors]
-        streams += self.federation.pair_streams(self.context1, context2, pairs)
-        signs = [1] * len(survivors) + [keys.pair_sign(u, v) for u, v in pairs]
+        gone = sorted(seeds.keys() - set(survivors))
+        mine, theirs = np.repeat(survivors, len(gone)), np.tile(gone, len(survivors)).astype(int)
+        own = kdf.table([seeds[u].own for u in survivors], SEED_BYTES)
+        streams = keys.own_streams(own, context2, np.array(survivors))
+        streams += self.federation.pair_streams(self.context1, context2, mine, theirs)
+        signs = np.append(np.ones(len(survivors), np.int8), keys.pair_signs(mine, theirs))
         prg.add_masks(words, streams, signs)
 
     def _answer(self, u: int, survivors: list[int]) -> UnmaskAnswer:
@@ -340,12 +344,12 @@ def _with_canary(values: NDArray[np.unsignedinteger], parameters: MaskingParamet
 
 
 def _uploads(
-    context2: bytes, parameters: MaskingParameters, words: Vector, links: Sequence[bytes]
+    context2: bytes, parameters: MaskingParameters, words: Vector, links: bytes
 ) -> list[bytes]:
     """The masked words, 32 bits each, as the messages that carry them; links in the last."""
-    pieces, joined = parameters.pieces, b"".join(links)
+    pieces = parameters.pieces
     return [
-        encode(Upload(context2, i, words[at].tobytes(), joined if at is pieces[-1] else b""))
+        encode(Upload(context2, i, words[at].tobytes(), links if at is pieces[-1] else b""))
         for i, at in enumerate(pieces)
     ]
 

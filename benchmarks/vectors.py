@@ -151,14 +151,14 @@ def decode(d: int) -> Line:
 
 def derivations(count: int) -> Line:
     """The keys and IVs of `count` streams from as many seeds, by HKDF-SHA256."""
-    seeds, parts = [os.urandom(32) for _ in range(count)], [(1, v) for v in range(count)]
-    length = prg.KEY_BYTES + prg.IV_BYTES
+    seeds, parties = [os.urandom(32) for _ in range(count)], np.arange(count)
+    rows, length = kdf.table(seeds, 32), prg.STREAM_KEY_BYTES
 
-    def ours() -> list[bytes]:
-        return kdf.derive_many(seeds, "pair", parts, common=(bytes(32),), length=length)
+    def ours() -> kdf.Table:
+        return kdf.derive_many(rows, "pair", bytes(32), 1, parties, length=length)
 
     def theirs() -> list[bytes]:
-        infos = (kdf.label("pair", bytes(32), *part) for part in parts)
+        infos = (kdf.label("pair", bytes(32), 1, v) for v in range(count))
         return [
             HKDF(SHA256(), length, salt=None, info=info).derive(seed)
             for seed, info in zip(seeds, infos, strict=True)
@@ -168,7 +168,7 @@ def derivations(count: int) -> Line:
         f"{count} keys derived",
         {"keys": count},
         timed(ours),
-        lambda: same(ours(), theirs(), "derivations"),
+        lambda: same(kdf.strings(ours()), theirs(), "derivations"),
         peers={"HKDF of cryptography": timed(theirs)},
     )
 

@@ -49,8 +49,7 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None) -> None:
-        context: Any = mp.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context = mp.get_context("spawn")  # a process has one fork server, which is the runner's
         self._lock = threading.Lock()
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []

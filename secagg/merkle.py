@@ -4,10 +4,11 @@ Leaves, inner nodes and the root are hashed under different labels, and the root
 number of leaves, so a proof stands for one position of one list.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from secagg.errors import LocalError
-from secagg.kdf import digest, digests
+from secagg.kdf import DIGEST_BYTES, digest, digests, strings, table
 
 _LEAF, _NODE = "merkle leaf", "merkle node"
 
@@ -61,8 +62,9 @@ def _path(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
 
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:
-    pairs = [level[i : i + 2] for i in range(0, len(level) - 1, 2)]
-    return digests(_NODE, (), pairs) + list(level[len(level) & ~1 :])
+    paired = len(level) & ~1
+    ends = (table(level[end:paired:2], DIGEST_BYTES) for end in (0, 1))
+    return strings(digests(_NODE, *ends)) + list(level[paired:])
 
 
 def _root(size: int, node: bytes) -> bytes:
@@ -70,7 +72,15 @@ def _root(size: int, node: bytes) -> bytes:
 
 
 def _leaves(leaves: Sequence[bytes]) -> list[bytes]:
-    return digests(_LEAF, (), [(data,) for data in leaves])
+    places = defaultdict(list)
+    for at, data in enumerate(leaves):
+        places[len(data)].append(at)
+    hashed = [b""] * len(leaves)
+    for length, alike in places.items():
+        rows = digests(_LEAF, table([leaves[at] for at in alike], length))
+        for at, found in zip(alike, strings(rows), strict=True):
+            hashed[at] = found
+    return hashed
 
 
 def _node(index: int, own: bytes, sibling: bytes) -> bytes:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from secagg.errors import LocalError
 
 KEY_BYTES = 16
 IV_BYTES = 12
+STREAM_KEY_BYTES = KEY_BYTES + IV_BYTES
 BLOCK_BYTES = 16
 STREAM_BYTES = BLOCK_BYTES << 32
 BACKENDS = ("vaes512", "vaes256", "aesni", "openssl")
@@ -57,6 +58,40 @@ class StreamKey:
             raise LocalError(f"a stream key is {KEY_BYTES} bytes")
         if type(self.iv) is not bytes or len(self.iv) != IV_BYTES:
             raise LocalError(f"the IV of a stream is {IV_BYTES} bytes")
+
+
+class StreamKeys(Sequence[StreamKey]):
+    """Many stream keys: rows of 28 bytes, key and IV, in one array that is not copied.
+
+    Raises `LocalError` for any other array. No value appears in the `repr`.
+    """
+
+    def __init__(self, rows: npt.NDArray[np.uint8]) -> None:
+        plain = isinstance(rows, np.ndarray) and rows.dtype == np.uint8 and rows.ndim == 2
+        if not plain or rows.shape[1] != STREAM_KEY_BYTES:
+            raise LocalError(f"stream keys are rows of {STREAM_KEY_BYTES} bytes")
+        self.rows = rows
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} StreamKeys>"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> StreamKey: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StreamKeys": ...
+
+    def __getitem__(self, index: int | slice) -> "StreamKey | StreamKeys":
+        if isinstance(index, slice):
+            return StreamKeys(self.rows[index])
+        raw = self.rows[index].tobytes()
+        return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
+
+    def __add__(self, others: "StreamKeys") -> "StreamKeys":
+        return StreamKeys(np.concatenate([self.rows, others.rows]))
 
 
 def add_masks(
@@ -158,8 +193,10 @@ def _add_openssl(
 
 def _key_matrix(streams: Sequence[StreamKey]) -> npt.NDArray[np.uint8]:
     """Keys and IVs as rows of 28 bytes, in memory that can be wiped."""
+    if isinstance(streams, StreamKeys):
+        return streams.rows.copy()
     joined = bytearray().join(part for each in streams for part in (each.key, each.iv))
-    return np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES + IV_BYTES)
+    return np.frombuffer(joined, np.uint8).reshape(-1, STREAM_KEY_BYTES)
 
 
 def _check_accumulator(acc: object) -> Any:
@@ -185,6 +222,8 @@ def _check_range(start: SupportsIndex, length: SupportsIndex, itemsize: int) -> 
 
 
 def _check_streams(streams: Sequence[StreamKey]) -> None:
+    if type(streams) is StreamKeys:
+        return
     if not all(type(each) is StreamKey for each in streams):
         raise LocalError("streams are StreamKey values")
 

@@ -65,7 +65,11 @@ class RingVector:
         return cls(bits, values.astype(kind))
 
     def add_masks(
-        self, streams: Sequence[prg.StreamKey], signs: Sequence[int], *, start: int = 0
+        self,
+        streams: Sequence[prg.StreamKey],
+        signs: Sequence[int] | NDArray[np.signedinteger[Any]],
+        *,
+        start: int = 0,
     ) -> None:
         """Add or subtract each stream from its word `start` on, in place."""
         prg.add_masks(self._words, streams, signs, start=start)

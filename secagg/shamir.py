@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from secagg import field, kernels, prg
 from secagg.errors import DecodeError, LocalError
@@ -25,6 +26,7 @@ SECRET_BYTES = 32
 SHARE_BYTES = 4 * LIMBS
 
 Limbs = field.Elements
+Bytes = npt.NDArray[np.uint8]
 
 _LIMB = np.uint64(2**LIMB_BITS - 1)
 _SHIFTS = np.arange(0, 2 * LIMBS, 2, dtype=np.uint64)  # limb i begins 2i bits before word i
@@ -58,13 +60,23 @@ def reconstruct(points: Sequence[int], shares: Sequence[Sequence[bytes]]) -> lis
     the shares do not lie on polynomials of a 32-byte secret, LocalError for bad points or
     another number of shares.
     """
+    if any(len(of) != len(points) for of in shares):
+        raise LocalError(f"one share of each secret for each point, {len(points)}")
+    raw = np.frombuffer(b"".join([_joined(of) for of in shares]), np.uint8)
+    rows = reconstruct_rows(points, raw.reshape(len(shares), len(points), SHARE_BYTES))
+    return [secret.tobytes() for secret in rows]
+
+
+def reconstruct_rows(points: Sequence[int], shares: Bytes) -> Bytes:
+    """`reconstruct` of bytes in arrays: (secrets, points, 36) gives (secrets, 32)."""
     x = _checked_points(points)
-    if not shares:
-        return []
-    if not x.size or any(len(of) != x.size for of in shares):
-        raise LocalError(f"one share of each secret for each point, {x.size}, and at least one")
-    raw = b"".join([_joined(of) for of in shares])
-    return _join(_interpolate(x, np.frombuffer(raw, "<u4").reshape(len(shares), x.size, LIMBS)))
+    if shares.dtype != np.uint8 or shares.ndim != 3 or shares.shape[1:] != (x.size, SHARE_BYTES):
+        raise LocalError(f"shares of {SHARE_BYTES} bytes, one of each secret for {x.size} points")
+    if not len(shares):
+        return np.empty((0, SECRET_BYTES), np.uint8)
+    if not x.size:
+        raise LocalError("a secret is reconstructed from at least one share")
+    return _join(_interpolate(x, np.ascontiguousarray(shares).view("<u4")))
 
 
 def parse_share(share: bytes) -> Limbs:
@@ -130,13 +142,12 @@ def _split(secrets: Sequence[bytes]) -> Limbs:
     return limbs
 
 
-def _join(limbs: Limbs) -> list[bytes]:
+def _join(limbs: Limbs) -> Bytes:
     """The inverse of `_split`. Raises DecodeError for limbs that no secret has."""
     if np.any(limbs >= _TOP):
         raise DecodeError("the shares are not those of one 32-byte secret")
     below, above = limbs[:, :-1] >> _SHIFTS[:-1], limbs[:, 1:] << (LIMB_BITS - _SHIFTS[:-1])
-    raw = (below | above).astype("<u4").tobytes()  # without the bits above the 32nd
-    return [raw[at : at + SECRET_BYTES] for at in range(0, len(raw), SECRET_BYTES)]
+    return (below | above).astype("<u4").view(np.uint8)  # without the bits above the 32nd
 
 
 def _evaluate(constant: Limbs, coefficients: Limbs, points: Limbs) -> Any:

@@ -29,8 +29,9 @@ def warm_up() -> Iterator[str]:
     shares = shamir.deal([bytes(shamir.SECRET_BYTES)], [1, 2], 2, _KEY)
     shamir.reconstruct([1, 2], [[of for (of,) in shares]])
     yield "key derivation"
-    kdf.derive_many([bytes(32)] * kdf.LEAST_TOGETHER, "", [()] * kdf.LEAST_TOGETHER)
-    kdf.digests("", (), [()] * kdf.LEAST_TOGETHER)
+    rows = np.zeros((kdf.LEAST_TOGETHER, kdf.DIGEST_BYTES), np.uint8)
+    kdf.derive_many(rows, "", rows)
+    kdf.digests("", rows)
     yield "signatures"
     _signatures()
     yield "key-additive encryption"

@@ -31,7 +31,7 @@ from protocols.masking.messages import (
     UnmaskRequest,
     Upload,
 )
-from secagg import prg, rlwe, shamir
+from secagg import kdf, prg, rlwe, shamir
 from secagg.codec import decode, encode
 from secagg.errors import DecodeError, SecaggError
 from secagg.gaussian import BOUND
@@ -213,9 +213,9 @@ def _unmasked(lie: Lie, upload: Upload, own: bytes, mask: bytes) -> Words:
     """The upload without its masks; the victim has the lowest number, so all pairs are its own."""
     parameters = lie.keyed
     words = unpack(upload.packed, parameters.modulus_bits, parameters.masked_length).copy()
-    others = [v for v in lie.everyone if v != VICTIM]
-    secrets = keys.edges(mask, lie.context1, VICTIM, others)
-    pairs = keys.pair_streams(secrets, lie.context, [(VICTIM, v) for v in others])
+    near = np.array([v for v in lie.everyone if v != VICTIM])
+    secrets = keys.edges(kdf.table([mask], len(mask)), lie.context1, VICTIM, near)
+    pairs = keys.pair_streams(secrets, lie.context, np.full_like(near, VICTIM), near)
     streams = [keys.own_stream(own, lie.context, VICTIM), *pairs]
     prg.add_masks(words, streams, [-1] * len(streams))
     top = np.uint64(2**parameters.modulus_bits - 1)

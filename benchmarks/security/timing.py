@@ -27,7 +27,7 @@ from protocols.masking.keys import links
 from protocols.registry import load
 from secagg import ntt, packing, prg, rlwe, rlwe_numpy, shamir
 from secagg.encoding import FixedPoint
-from secagg.kdf import derive, digests
+from secagg.kdf import LEAST_TOGETHER, derive, digests
 from secagg.ring import RingVector
 from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
 
@@ -173,7 +173,7 @@ def _seal(raw: bytes) -> None:
 
 
 def _hash(raw: bytes) -> None:
-    digests("timing", (), [(raw,)] * 4)
+    digests("timing", np.frombuffer(raw, np.uint8).reshape(1, -1).repeat(LEAST_TOGETHER, 0))
 
 
 def _add(raw: bytes) -> None:
@@ -221,7 +221,7 @@ def _open(name: str, which: bytes) -> None:
 
 
 def _link(raw: bytes) -> None:
-    links([raw[:32]], [raw[32:]])
+    links(*np.frombuffer(raw, np.uint8).reshape(2, 1, 32))
 
 
 def _fields(raw: bytes) -> None:

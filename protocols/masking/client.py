@@ -6,6 +6,8 @@ mode is in `protocols.masking.active_client`.
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from protocols.base import (
     SERVER,
     Aborted,
@@ -43,11 +45,11 @@ from protocols.masking.messages import (
     Upload,
 )
 from protocols.masking.parameters import MaskingParameters
-from secagg import shamir
+from secagg import kdf, shamir
 from secagg.context import bound_context, cohort_context
 from secagg.errors import DecodeError, LocalError, ProtocolAborted, ProtocolError
 from secagg.graph import neighbours_of
-from secagg.kdf import DIGEST_BYTES
+from secagg.kdf import DIGEST_BYTES, Table
 from secagg.merkle import root, verify
 from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
@@ -84,22 +86,22 @@ class BaseClient(Machine):
         self._check_cohort(state, cohort)
         context1 = cohort_context(self._context0, cohort.graph_seed, cohort.root)
         neighbours = tuple(n.party for n in cohort.neighbours)
-        dealt = self._deal(state.seeds, context1, (self.me, *neighbours))
-        own_share, shares = dealt[0][1], dealt[1:]
-        mask_shares = [(v, mask) for v, (mask, _) in zip(neighbours, shares, strict=True)]
-        self_shares = [(v, own) for v, (_, own) in zip(neighbours, shares, strict=True)]
-        agreed, sealed = self._seal_all(state.seeds, context1, cohort.neighbours, shares)
-        (own_fingerprint,) = self._fingerprints("self", context1, [(self.me, own_share)])
+        holders = (self.me, *neighbours)
+        dealt = self._deal(state.seeds, context1, holders)
+        mask_shares, self_shares = zip(*dealt, strict=True)
+        agreed, sealed = self._seal_all(state.seeds, context1, cohort.neighbours, dealt[1:])
+        of_masks = self._fingerprints("mask", context1, neighbours, mask_shares[1:])
+        of_selves = self._fingerprints("self", context1, holders, self_shares)
         message = Shares(
             context1,
             keys.commitment("mask", state.seeds.mask, context1, self.me),
             keys.commitment("self", state.seeds.own, context1, self.me),
-            own_fingerprint,
-            b"".join(self._fingerprints("mask", context1, mask_shares)),
-            b"".join(self._fingerprints("self", context1, self_shares)),
+            of_selves[0].tobytes(),
+            of_masks.tobytes(),
+            of_selves[1:].tobytes(),
             sealed,
         )
-        shared = Shared(context1, state.seeds, own_share, neighbours, agreed)
+        shared = Shared(context1, state.seeds, self_shares[0], neighbours, agreed)
         return Step(shared, ((SERVER, message),))
 
     @receives(Shared, Inbox)
@@ -117,8 +119,9 @@ class BaseClient(Machine):
             Peer(party, mask_share, self_share)
             for party, (_, mask_share, self_share) in zip(senders, opened, strict=True)
         )
-        ours = keys.edges(state.seeds.mask, state.context, self.me, senders)
-        pair_secrets, links = self._pair_secrets(senders, ours, [theirs for theirs, *_ in opened])
+        ours = self._edges(state.seeds, state.context, senders)
+        theirs = kdf.table([edge for edge, *_ in opened], DIGEST_BYTES)
+        pair_secrets, links = self._pair_secrets(senders, ours, theirs)
         own_seed = state.seeds.own
         return Step(Ready(state.context, own_seed, state.own_share, peers, pair_secrets, links))
 
@@ -132,16 +135,16 @@ class BaseClient(Machine):
     def _masked_pieces(self, state: Bound, values: Vector) -> Iterator[tuple[int, Upload]]:
         """Stage 2, one piece at a time, so that never two copies of the upload are needed."""
         check_vector(values, self.parameters.length)
-        peers = [peer.party for peer in state.peers]
-        ordered = [(min(self.me, v), max(self.me, v)) for v in peers]
-        pairs = keys.pair_streams(state.pair_secrets, state.context, ordered)
-        signs = [keys.pair_sign(self.me, v) for v in peers]
-        own = keys.own_stream(state.own_seed, state.context, self.me)
+        secrets = kdf.table([state.own_seed, *state.pair_secrets], DIGEST_BYTES)
+        me, peers = np.array([self.me]), np.array([peer.party for peer in state.peers])
+        streams = keys.own_streams(secrets[:1], state.context, me)
+        streams += keys.pair_streams(secrets[1:], state.context, np.full_like(peers, me), peers)
+        signs = np.append(1, keys.pair_signs(me, peers))
         pieces = self.parameters.pieces
         for index, piece in enumerate(pieces):
             clear = with_canary(values, self.parameters, piece)
             vector = RingVector.of(self.parameters.modulus_bits, clear)
-            vector.add_masks([own, *pairs], [1, *signs], start=piece.start)
+            vector.add_masks(streams, signs, start=piece.start)
             links = state.links if index == len(pieces) - 1 else b""
             yield SERVER, Upload(state.context, index, vector.pack(), links)
 
@@ -181,9 +184,11 @@ class BaseClient(Machine):
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What was agreed on with each neighbour, and what is sealed for it."""
         own = self._agreement_keys(seeds) if self._agrees else None
-        edges = keys.edges(seeds.mask, context1, self.me, [n.party for n in neighbours])
+        edges = self._edges(seeds, context1, [n.party for n in neighbours])
         agreed, sealed = [], []
-        for to, edge, (mask_share, self_share) in zip(neighbours, edges, shares, strict=True):
+        for to, edge, (mask_share, self_share) in zip(
+            neighbours, kdf.strings(edges), shares, strict=True
+        ):
             key = self._neighbours_key(to)
             agreed.append(own.agree(key) if own else b"")
             info = keys.shares_info(context1, self.me, to.party)
@@ -207,12 +212,19 @@ class BaseClient(Machine):
                 expected="what that client sealed for us in this session",
             ) from None
 
+    def _edges(self, seeds: Seeds, context1: bytes, to: Sequence[int]) -> Table:
+        """e of each pair with these, as we derive it."""
+        own = kdf.table([seeds.mask], len(seeds.mask))
+        return keys.edges(own, context1, self.me, np.array(to))
+
     def _pair_secrets(
-        self, peers: Sequence[int], ours: Sequence[bytes], theirs: Sequence[bytes]
+        self, peers: Sequence[int], ours: Table, theirs: Table
     ) -> tuple[tuple[bytes, ...], bytes]:
         """For each pair, what its lower number derived; and the links to the higher numbers."""
         lower = sum(v < self.me for v in peers)  # these come first
-        return (*theirs[:lower], *ours[lower:]), keys.links(ours[lower:], theirs[lower:])
+        secrets = np.concatenate([theirs[:lower], ours[lower:]])
+        links = keys.links(ours[lower:], theirs[lower:])
+        return tuple(kdf.strings(secrets)), links.tobytes()
 
     def _check_server(self, sender: int) -> None:
         if sender != SERVER:
@@ -255,9 +267,10 @@ class BaseClient(Machine):
             raise self._fault(f"the key of client {of.party}: {error}") from None
 
     def _fingerprints(
-        self, kind: str, context1: bytes, held: Sequence[tuple[int, bytes]]
-    ) -> list[bytes]:
-        return keys.fingerprints(kind, context1, self.me, held)
+        self, kind: str, context1: bytes, holders: Sequence[int], shares: Sequence[bytes]
+    ) -> Table:
+        held = kdf.table(shares, SHARE_BYTES)
+        return keys.fingerprints(kind, context1, self.me, np.array(holders), held)
 
     def _require(self, have: int, need: int, what: str) -> None:
         if have < need:

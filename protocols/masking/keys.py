@@ -1,15 +1,18 @@
 """Every derivation of `masking`: seeds to keys, pairs to masks, shares to fingerprints."""
 
-from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.masking.messages import FINGERPRINT_BYTES, Keys
 from secagg.codec import Bytes32, Value, encode
-from secagg.kdf import derive, derive_many, digests, label
-from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
+from secagg.kdf import Table, derive, derive_many, digests, label, table
+from secagg.prg import KEY_BYTES, STREAM_KEY_BYTES, StreamKey, StreamKeys
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Suite
+
+Parties = NDArray[np.integer[Any]]
 
 VECTOR = "update"
 """The name of the one vector that a session sums: no stream serves two vectors."""
@@ -44,18 +47,19 @@ def agreement_keys(suite: Suite, seed: bytes, context0: bytes, party: int) -> Ke
     return suite.agreement_pair(_channel_seed(suite, seed, context0, party))
 
 
-def edges(mask_seed: bytes, context1: bytes, sender: int, to: Sequence[int]) -> list[bytes]:
-    """e_uv, 32 bytes, that u = sender derives from m_u and seals for each neighbour v."""
-    several = [mask_seed] * len(to)
-    return derive_many(several, "edge", [(v,) for v in to], common=(context1, sender))
+def edges(mask_seeds: Table, context1: bytes, senders: Parties | int, to: Parties) -> Table:
+    """e_uv, (n, 32), that u = sender derives from m_u and seals for each neighbour v.
+
+    One seed and one sender, or as many as neighbours.
+    """
+    return derive_many(mask_seeds, "edge", context1, senders, to)
 
 
-def links(ones: Sequence[bytes], others: Sequence[bytes]) -> bytes:
-    """e_uv ⊕ e_vu of each pair, 32 bytes, which its survivor publishes: with m of one end, and
+def links(ones: Table, others: Table) -> Table:
+    """e_uv ⊕ e_vu of each pair, (n, 32), which its survivor publishes: with m of one end, and
     only then, it gives e of the other.
     """
-    joined = (np.frombuffer(b"".join(each), np.uint64) for each in (ones, others))
-    return np.bitwise_xor(*joined).tobytes()
+    return ones ^ others
 
 
 def shares_info(context1: bytes, sender: int, to: int) -> bytes:
@@ -63,47 +67,56 @@ def shares_info(context1: bytes, sender: int, to: int) -> bytes:
     return label("shares", context1, sender, to)
 
 
-def pair_streams(
-    secrets: Sequence[bytes], context2: bytes, pairs: Iterable[tuple[int, int]]
-) -> list[StreamKey]:
-    """The masks that pairs share, from e_uv of the lower number u and for (lower, higher)."""
-    parts = [(low, high, VECTOR) for low, high in pairs]
-    length = KEY_BYTES + IV_BYTES
-    derived = derive_many(secrets, "pair mask", parts, common=(context2,), length=length)
-    return [_stream_key(raw) for raw in derived]
+def pair_streams(secrets: Table, context2: bytes, ones: Parties, others: Parties) -> StreamKeys:
+    """The masks that pairs share, from e_uv of the lower number u of each."""
+    ends = np.minimum(ones, others), np.maximum(ones, others)
+    length = STREAM_KEY_BYTES
+    return StreamKeys(derive_many(secrets, "pair mask", context2, *ends, VECTOR, length=length))
+
+
+def pair_signs(mine: Parties, others: Parties) -> NDArray[np.int8]:
+    """+1 where the first of a pair adds their mask, -1 where it subtracts it."""
+    return np.where(mine < others, 1, -1).astype(np.int8)
+
+
+def own_streams(seeds: Table, context2: bytes, parties: Parties) -> StreamKeys:
+    """The self mask of each party."""
+    rows = derive_many(seeds, "self mask", context2, parties, VECTOR, length=STREAM_KEY_BYTES)
+    return StreamKeys(rows)
 
 
 def own_stream(seed: bytes, context2: bytes, party: int) -> StreamKey:
-    """The self mask of `party`."""
-    return _stream(seed, "self mask", context2, party)
+    """That of one party."""
+    return own_streams(table([seed], len(seed)), context2, np.array([party]))[0]
 
 
 def coins_stream(seed: bytes, context1: bytes) -> StreamKey:
     """The coefficients of the sharing polynomials."""
-    return _stream(seed, "shamir coefficients", context1)
+    raw = derive(seed, "shamir coefficients", context1, VECTOR, length=STREAM_KEY_BYTES)
+    return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
+
+
+def commitments(kind: str, seeds: Table, context1: bytes, parties: Parties) -> Table:
+    """By which the server recognises the right m_u (`mask`) or b_u (`self`): (n, 32)."""
+    return derive_many(seeds, "commitment", kind, context1, parties)
 
 
 def commitment(kind: str, seed: bytes, context1: bytes, party: int) -> bytes:
-    """By which the server recognises the right m_u (`mask`) or b_u (`self`)."""
-    return derive(seed, "commitment", kind, context1, party)
+    """That of one party."""
+    return commitments(kind, table([seed], len(seed)), context1, np.array([party])).tobytes()
 
 
 def fingerprints(
-    kind: str, context1: bytes, dealer: int, held: Iterable[tuple[int, bytes]]
-) -> list[bytes]:
-    """16 bytes that recognise each (holder, share) of a dealer; `kind` is `mask` or `self`."""
-    hashes = digests("fingerprint", (kind, context1, dealer), held)
-    return [each[:FINGERPRINT_BYTES] for each in hashes]
+    kind: str, context1: bytes, dealers: Parties | int, holders: Parties, shares: Table
+) -> Table:
+    """(n, 16): recognise the share of its dealer that each holds; `kind` is `mask` or `self`."""
+    found = digests("fingerprint", kind, context1, dealers, holders, shares)
+    return found[:, :FINGERPRINT_BYTES]
 
 
 def leaf(keys: Keys) -> bytes:
     """An advert as a leaf of U1's Merkle tree."""
     return encode(keys)
-
-
-def pair_sign(me: int, other: int) -> int:
-    """+1 where `me` adds the mask of the pair, -1 where it subtracts it."""
-    return 1 if me < other else -1
 
 
 def signed_advert(context0: bytes, keys: Keys) -> bytes:
@@ -118,11 +131,3 @@ def signed_survivors(context2: bytes, survivors: bytes) -> bytes:
 
 def _channel_seed(suite: Suite, seed: bytes, context0: bytes, party: int) -> bytes:
     return derive(seed, "channel key", context0, party, length=suite.seed_bytes)
-
-
-def _stream(seed: bytes, kind: str, *parts: bytes | int) -> StreamKey:
-    return _stream_key(derive(seed, kind, *parts, VECTOR, length=KEY_BYTES + IV_BYTES))
-
-
-def _stream_key(raw: bytes) -> StreamKey:
-    return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])

@@ -81,7 +81,7 @@ def _commit_and_die(folder: Path) -> None:
 
 
 def test_a_claim_survives_sigkill(tmp_path: Path) -> None:
-    process = mp.get_context("forkserver").Process(target=_commit_and_die, args=(tmp_path,))
+    process = mp.get_context("spawn").Process(target=_commit_and_die, args=(tmp_path,))
     process.start()
     process.join(30)
     assert process.exitcode == -signal.SIGKILL
@@ -108,7 +108,7 @@ def _flipped(log: Path) -> None:
 @pytest.mark.parametrize("harm", [_deleted, _cut, _flipped])
 def test_no_claim_is_lost_with_the_log(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     """SQLite ignores a log that ends early or does not verify, and so does not miss it."""
-    process = mp.get_context("forkserver").Process(target=_commit_and_die, args=(tmp_path,))
+    process = mp.get_context("spawn").Process(target=_commit_and_die, args=(tmp_path,))
     process.start()
     process.join(30)
     assert process.exitcode == -signal.SIGKILL

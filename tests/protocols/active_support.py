@@ -39,7 +39,7 @@ from secagg.codec import decode, encode
 from secagg.context import bound_context
 from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.identity import Identity, Member, Roster
-from secagg.kdf import DIGEST_BYTES
+from secagg.kdf import DIGEST_BYTES, Table, strings
 from secagg.merkle import proof, root
 from secagg.prg import StreamKey
 from secagg.rng import SeededSource
@@ -248,10 +248,13 @@ def takes_off_right_self_masks(
     off is that of the client's own.
     """
 
-    def own_stream(seed: bytes, _context2: bytes, u: int) -> StreamKey:
-        return keys.own_stream(seed, bound_context(context1, models[u]), u)
+    def own_streams(seeds: Table, _context2: bytes, parties: Any) -> list[StreamKey]:
+        return [
+            keys.own_stream(seed, bound_context(context1, models[u]), u)
+            for seed, u in zip(strings(seeds), parties.tolist(), strict=True)
+        ]
 
-    lying = types.SimpleNamespace(**{**vars(keys), "own_stream": own_stream})
+    lying = types.SimpleNamespace(**{**vars(keys), "own_streams": own_streams})
     patch.setattr(recovery, "keys", lying)
 
 

@@ -4,12 +4,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from protocols.base import SERVER, Envelope, Parameters
 from protocols.driver import Fault, Script
 from protocols.masking import MaskingParameters, keys
 from protocols.masking.messages import FINGERPRINT_BYTES, Cohort, Shares, UnmaskAnswer
 from secagg.codec import decode
 from secagg.graph import neighbours
+from secagg.kdf import table
 from secagg.shamir import SHARE_BYTES
 
 LOST = {Fault.LOSE_REQUEST, Fault.LOSE_REPLY, Fault.DELAY, Fault.TRUNCATE, Fault.VANISH}
@@ -148,11 +151,16 @@ def revealed(transcript: Collection[Envelope]) -> list[Revealed]:
                     u
                     for (u, of, to), (context1, print_) in published.items()
                     if (of, to) == (kind, holder)
-                    and keys.fingerprints(kind, context1, u, [(holder, share)]) == [print_]
+                    and _fingerprint(kind, context1, u, holder, share) == print_
                 )
                 found.append(Revealed(dealer, kind, holder))
     assert len(set(found)) == len(found), "one share is in an answer twice"
     return found
+
+
+def _fingerprint(kind: str, context1: bytes, dealer: int, holder: int, share: bytes) -> bytes:
+    held = np.array([holder]), table([share], SHARE_BYTES)
+    return keys.fingerprints(kind, context1, dealer, *held).tobytes()
 
 
 def _fingerprints(

@@ -41,11 +41,10 @@ def test_envelopes_are_as_authentic_as_x25519_in_the_hybrid_suite_too() -> None:
     self_shares = [answers[u].self_shares[:SHARE_BYTES] for u in answers]
     (own_seed,) = shamir.reconstruct(list(answers), [self_shares])
     upload = played.replies[1][2]
-    starts = range(0, 4 * DIGEST_BYTES, DIGEST_BYTES)
-    links = [upload.links[at : at + DIGEST_BYTES] for at in starts]
-    secrets = [keys.links([each], [CHOSEN]) for each in links]
+    links = np.frombuffer(upload.links, np.uint8).reshape(4, DIGEST_BYTES)
+    secrets = keys.links(links, np.frombuffer(CHOSEN, np.uint8))
     bound = bound_context(context, played.application)
-    pairs = keys.pair_streams(secrets, bound, [(1, v) for v in (2, 3, 4, 5)])
+    pairs = keys.pair_streams(secrets, bound, np.ones(4, int), np.array([2, 3, 4, 5]))
     clear = RingVector.zeros(played.parameters.modulus_bits, played.parameters.masked_length)
     clear.add_packed(upload.packed)
     clear.add_masks([keys.own_stream(own_seed, bound, 1), *pairs], [-1] * 5)

@@ -13,6 +13,7 @@ from itertools import product
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -391,7 +392,8 @@ def lies_about_edges(monkeypatch: pytest.MonkeyPatch, party: int) -> None:
     """What `party` seals for others is not what follows from the seed that it shares."""
 
     def edges(mask_seed, context1, sender, to):
-        return keys.edges(bytes(32) if sender == party else mask_seed, context1, sender, to)
+        lie = np.zeros_like(mask_seed)
+        return keys.edges(lie if sender == party else mask_seed, context1, sender, to)
 
     monkeypatch.setattr(CLIENT, "keys", SimpleNamespace(**{**vars(keys), "edges": edges}))
 

@@ -1,13 +1,16 @@
 """Every derivation is bound to everything it should be: no two uses give the same bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from protocols.masking import keys
 from protocols.masking.keys import Seeds
 from protocols.masking.messages import Keys
+from secagg.kdf import Table, strings, table
+from secagg.prg import StreamKey
 from secagg.rng import SeededSource
 from secagg.seal import suite
 from secagg.shamir import SHARE_BYTES
@@ -18,19 +21,27 @@ SHARE = bytes(range(SHARE_BYTES))
 X25519 = suite("X25519")
 
 
+def rows(each: Sequence[bytes]) -> Table:
+    return table(each, len(each[0]))
+
+
 def edge(seed: bytes, context1: bytes, sender: int, to: int) -> bytes:
-    (only,) = keys.edges(seed, context1, sender, [to])
-    return only
+    return keys.edges(rows([seed]), context1, sender, np.array([to])).tobytes()
 
 
-def pair_stream(secret: bytes, context2: bytes, low: int, high: int) -> bytes:
-    (only,) = keys.pair_streams([secret], context2, [(low, high)])
+def pair_stream(secret: bytes, context2: bytes, low: int, high: int) -> StreamKey:
+    ends = np.array([low]), np.array([high])
+    (only,) = keys.pair_streams(rows([secret]), context2, *ends)
     return only
 
 
 def fingerprint(kind: str, share: bytes, context1: bytes, dealer: int, holder: int) -> bytes:
-    (only,) = keys.fingerprints(kind, context1, dealer, [(holder, share)])
-    return only
+    held = np.array([holder]), rows([share])
+    return keys.fingerprints(kind, context1, dealer, *held).tobytes()
+
+
+def linked(one: bytes, other: bytes) -> bytes:
+    return keys.links(rows([one]), rows([other])).tobytes()
 
 
 def signed_advert(context0: bytes, party: int, nonce: bytes, key: bytes) -> bytes:
@@ -77,40 +88,56 @@ def test_every_argument_counts(name: str) -> None:
     assert all(one != another for one, another in combinations(seen, 2))
 
 
-@pytest.mark.parametrize("name", ["edge", "pair_stream", "shares_info"])
+@pytest.mark.parametrize("name", ["edge", "shares_info"])
 def test_a_direction_counts(name: str) -> None:
     derive, arguments, _ = BOUND[name]
     assert derive(*arguments) != derive(*arguments[:-2], *arguments[:-3:-1])
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_pair_has_one_stream_in_both_orders() -> None:
+    """That of its lower number, which its secret is from."""
+    assert pair_stream(SEED, CONTEXT, 1, 2) == pair_stream(SEED, CONTEXT, 2, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 99])
 def test_many_at_once_are_those_one_by_one(count: int) -> None:
-    parties = range(2, 2 + count)
-    assert keys.edges(SEED, CONTEXT, 1, parties) == [edge(SEED, CONTEXT, 1, v) for v in parties]
-    secrets, pairs = [bytes([v]) * 32 for v in parties], [(1, v) for v in parties]
-    each = zip(secrets, pairs, strict=True)
-    expected = [pair_stream(secret, CONTEXT, *pair) for secret, pair in each]
-    assert keys.pair_streams(secrets, CONTEXT, pairs) == expected
-    held = [(v, bytes([v]) * SHARE_BYTES) for v in parties]
-    expected = [fingerprint("self", share, CONTEXT, 1, v) for v, share in held]
-    assert keys.fingerprints("self", CONTEXT, 1, held) == expected
+    parties = list(range(2, 2 + count))
+    seeds, others = [bytes([v]) * 32 for v in parties], np.array(parties)
+    senders = others % 7 + 1
+    each = list(zip(seeds, senders.tolist(), parties, strict=True))
+    one = keys.edges(rows([SEED]), CONTEXT, 1, others)
+    assert strings(one) == [edge(SEED, CONTEXT, 1, v) for v in parties]
+    several = keys.edges(rows(seeds), CONTEXT, senders, others)
+    assert strings(several) == [edge(seed, CONTEXT, u, v) for seed, u, v in each]
+    pairs = keys.pair_streams(rows(seeds), CONTEXT, senders, others)
+    assert list(pairs) == [pair_stream(seed, CONTEXT, *sorted(ends)) for seed, *ends in each]
+    own = keys.own_streams(rows(seeds), CONTEXT, others)
+    assert list(own) == [keys.own_stream(seed, CONTEXT, v) for seed, _, v in each]
+    known = keys.commitments("mask", rows(seeds), CONTEXT, others)
+    assert strings(known) == [keys.commitment("mask", seed, CONTEXT, v) for seed, _, v in each]
+    shares = [bytes([v]) * SHARE_BYTES for v in parties]
+    prints = keys.fingerprints("self", CONTEXT, senders, others, rows(shares))
+    assert strings(prints) == [
+        fingerprint("self", share, CONTEXT, u, v)
+        for share, (_, u, v) in zip(shares, each, strict=True)
+    ]
 
 
 def test_a_pair_has_one_mask_from_both_ends_with_opposite_signs() -> None:
     """What the lower number derived is the secret; the link gives it to who has the other."""
     low, high = edge(SEED, CONTEXT, 1, 2), edge(OTHER_SEED, CONTEXT, 2, 1)
-    link = keys.links([low], [high])
-    assert link == keys.links([high], [low])
-    assert keys.links([high], [link]) == low
-    assert keys.links([low], [link]) == high
+    link = linked(low, high)
+    assert link == linked(high, low)
+    assert linked(high, link) == low
+    assert linked(low, link) == high
     assert link == bytes(one ^ other for one, other in zip(low, high, strict=True))
-    assert keys.pair_sign(1, 2) == -keys.pair_sign(2, 1) == 1
+    assert keys.pair_signs(np.array([1, 2]), np.array([2, 1])).tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("edge_of", [bytes(32), b"\xff" * 32, b"\0" * 31 + b"\x80"])
 def test_a_link_keeps_its_length(edge_of: bytes) -> None:
-    assert keys.links([edge_of], [edge_of]) == bytes(32)
-    assert keys.links([edge_of], [bytes(32)]) == edge_of
+    assert linked(edge_of, edge_of) == bytes(32)
+    assert linked(edge_of, bytes(32)) == edge_of
 
 
 def test_no_two_derivations_from_one_seed_meet() -> None:

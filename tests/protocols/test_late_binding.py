@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -29,6 +30,7 @@ from protocols.masking.messages import Upload
 from secagg.codec import decode, encode
 from secagg.context import bound_context
 from secagg.errors import LocalError, PeerError, ProtocolAborted
+from secagg.kdf import table
 from secagg.ring import RingVector
 from secagg.rng import SystemSource
 from tests.protocols import oracle
@@ -294,9 +296,13 @@ def test_every_mask_of_an_upload_comes_from_the_model() -> None:
         context2 = bound_context(state.context, application)
         body = decode(sent.data, Upload)
         assert body.context == context2
-        pairs = [(1, peer.party) for peer in state.peers]
+        peers, secrets = (
+            np.array([peer.party for peer in state.peers]),
+            table(state.pair_secrets, 32),
+        )
         own = keys.own_stream(state.own_seed, context2, 1)
-        masks[application] = [own, *keys.pair_streams(state.pair_secrets, context2, pairs)]
+        pairs = keys.pair_streams(secrets, context2, np.ones_like(peers), peers)
+        masks[application] = [own, *pairs]
         packed[application] = body.packed
     every = [stream for streams in masks.values() for stream in streams]
     assert len({s.key for s in every}) == len({s.iv for s in every}) == len(every) == 2 * N

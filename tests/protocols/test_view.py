@@ -39,7 +39,7 @@ class Masks:
     def add(self, acc: Any, streams: Any, signs: Any, *, start: int = 0) -> None:
         assert start == 0
         self.used = list(streams)
-        total = sum(s * self.value.get(key, 0) for key, s in zip(streams, signs, strict=True))
+        total = sum(int(s) * self.value.get(key, 0) for key, s in zip(streams, signs, strict=True))
         acc[0] = (int(acc[0]) + total) % 2 ** (8 * acc.itemsize)
 
 

@@ -151,7 +151,10 @@ OTHERS: dict[str, Case] = {
         "a secret is bytes",
         lambda: kdf.derive(memoryview(SEED)[::2], "x"),  # type: ignore[arg-type]
     ),
-    "derive_many of text": ("a secret is bytes", lambda: kdf.derive_many(["x"], "x", [()])),  # type: ignore[list-item]
+    "derive_many of text": (
+        "secrets: rows of bytes, not list",
+        lambda: kdf.derive_many(["x"], "x", np.arange(1)),  # type: ignore[arg-type]
+    ),
     "label of None": ("no part of type NoneType", lambda: kdf.label("x", None)),  # type: ignore[arg-type]
     "label of a list": ("no part of type list", lambda: kdf.label("x", [1])),  # type: ignore[arg-type]
     "label of -1": ("not a part of a label", lambda: kdf.label("x", -1)),

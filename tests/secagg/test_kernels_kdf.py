@@ -1,8 +1,10 @@
 """Derivation, one by one and in batches, against HKDF as `cryptography` has it."""
 
 from hashlib import sha256, shake_128
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from secagg import kdf, kernels
 from secagg.errors import LocalError
-from secagg.kdf import derive, derive_many, digest, digests, label
+from secagg.kdf import Table, derive, derive_many, digest, digests, label, strings, table
 
 PARTS = st.lists(
     st.one_of(st.binary(max_size=90), st.text(max_size=12), st.integers(0, 2**64 - 1)), max_size=4
@@ -23,44 +25,8 @@ def library(secret: bytes, info: bytes, length: int) -> bytes:
     return HKDF(SHA256(), length, salt=None, info=info).derive(secret)
 
 
-@given(SECRETS, st.text(max_size=9), PARTS, st.integers(0, 8160))
-@example(b"", "", (), 0)
-@example(bytes(64), "pair", (bytes(32), 1, 2), 1)
-@example(b"\xff" * 65, "pair", (b"\x36" * 32, "\x5c"), 8160)
-def test_derive(secret: bytes, kind: str, parts: tuple[Any, ...], length: int) -> None:
-    expected = library(secret, label(kind, *parts), length)
-    assert derive(secret, kind, *parts, length=length) == expected
-    assert derive_many([secret], kind, [parts], length=length) == [expected]
-
-
-@pytest.mark.parametrize("length", [0, 1, 28, 31, 32, 33, 63, 64, 65, 96, 8159, 8160])
-def test_lengths(length: int) -> None:
-    secret = bytes(range(32))
-    assert derive(secret, "kind", 1, length=length) == library(secret, label("kind", 1), length)
-
-
-@given(st.lists(st.tuples(SECRETS, PARTS), max_size=12), PARTS, st.integers(0, 100), st.booleans())
-def test_batches(
-    rows: list[tuple[bytes, Any]], common: tuple[Any, ...], length: int, repeat: bool
-) -> None:
-    """With `repeat`, each secret three times in a row, the same object."""
-    rows = [row for row in rows for _ in range(1 + 2 * repeat)]
-    secrets, parts = [secret for secret, _ in rows], [part for _, part in rows]
-    expected = [library(s, label("kind", *p), length) for s, p in rows]
-    assert derive_many(secrets, "kind", parts, length=length) == expected
-    expected = [library(s, label("kind", *common, *p), length) for s, p in rows]
-    assert derive_many(secrets, "kind", parts, common=common, length=length) == expected
-
-
-@given(PARTS, st.lists(PARTS, max_size=12))
-def test_digests(common: tuple[Any, ...], each: list[tuple[Any, ...]]) -> None:
-    expected = [digest("kind", *common, *parts) for parts in each]
-    assert digests("kind", common, each) == expected
-    assert digests("kind", common, iter(each)) == expected
-    assert [sha256(label("kind", *common, *parts)).digest() for parts in each] == expected
-
-
-SIZES = [0, 1, 15, 16, 17, 31, 47, 48, 100, 1500]
+def rows(each: list[bytes]) -> Table:
+    return table(each, len(each[0]) if each else 0)
 
 
 def words(count: int, length: int) -> list[bytes]:
@@ -68,82 +34,22 @@ def words(count: int, length: int) -> list[bytes]:
     return [shake_128(b"%d" % n).digest(length) for n in range(count)]
 
 
-@pytest.mark.parametrize("count", SIZES)
-@pytest.mark.parametrize("length", [28, 32, 44, 64])
-def test_sizes_of_batches(count: int, length: int) -> None:
-    """Up to more than one thread's work."""
-    secrets, parts = words(count, 32), [(n, "update", bytes(20)) for n in range(count)]
-    expected = [library(s, label("k", 7, *p), length) for s, p in zip(secrets, parts, strict=True)]
-    assert derive_many(secrets, "k", parts, common=(7,), length=length) == expected
-    expected = [digest("k", 7, *p) for p in parts]
-    assert digests("k", (7,), parts) == expected
+# --- one by one --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", range(201))
-def test_lengths_across_blocks(length: int) -> None:
-    """Of the secret, of what is common and of what is not."""
-    several = words(49, length)
-    parts = [(each,) for each in several]
-    expected = [library(s, label("k", s), 32) for s in several]
-    assert derive_many(several, "k", parts) == expected
-    assert digests("k", (), parts) == [digest("k", each) for each in several]
-    common, lists = (bytes(length),), [(n,) for n in range(49)]
-    expected = [library(bytes(32), label("k", *common, n), 31) for n in range(49)]
-    assert derive_many([bytes(32)] * 49, "k", lists, common=common, length=31) == expected
-    assert digests("k", common, lists) == [digest("k", *common, n) for n in range(49)]
+@given(SECRETS, st.text(max_size=9), PARTS, st.integers(0, 8160))
+@example(b"", "", (), 0)
+@example(bytes(64), "pair", (bytes(32), 1, 2), 1)
+@example(b"\xff" * 65, "pair", (b"\x36" * 32, "\x5c"), 8160)
+def test_derive(secret: bytes, kind: str, parts: tuple[Any, ...], length: int) -> None:
+    expected = library(secret, label(kind, *parts), length)
+    assert derive(secret, kind, *parts, length=length) == expected
 
 
-@pytest.mark.parametrize("run", [1, 2, 49, 60])
-def test_mixed_lengths_and_runs_of_a_secret(run: int) -> None:
-    """Secrets that stand `run` times in a row, among labels of three shapes."""
-    secrets = [s for n in range(8) for s in words(60 // run + 1, 32 + n % 2) for _ in range(run)]
-    shapes: list[tuple[Any, ...]] = [(1, b"ab"), ("x", 2), (True, 3), ("y", 2**64 - 1)]
-    parts = [shapes[n % 4] if n % 7 else (n,) for n in range(len(secrets))]
-    expected = [library(s, label("k", *p), 28) for s, p in zip(secrets, parts, strict=True)]
-    assert derive_many(secrets, "k", parts, length=28) == expected
-    assert digests("k", (), parts) == [digest("k", *p) for p in parts]
-
-
-def test_the_kernel_is_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without numba, and where it does not pay yet, the results are the same."""
-    pytest.importorskip("secagg.kernels.sha256")
-    used: list[int] = []
-    keep = kdf._cut
-    monkeypatch.setattr(kdf, "_cut", lambda *args: used.append(args[1]) or keep(*args))
-    secrets, parts = words(99, 32), [(n,) for n in range(99)]
-
-    def both() -> tuple[list[bytes], list[bytes]]:
-        return derive_many(secrets, "k", parts), digests("k", (), parts)
-
-    together = both()
-    assert used == [99, 99]
-    monkeypatch.setattr(kernels, "worth", lambda _: False)
-    assert both() == together
-    monkeypatch.setattr(kernels, "worth", lambda _: True)
-    monkeypatch.setattr(kdf, "_loaded", lambda: None)
-    assert both() == together
-    assert used == [99, 99]
-
-
-@pytest.mark.parametrize("wrong", [-1, 2**64, None, bytearray(4)])
-@pytest.mark.parametrize("count", [50, 2])
-def test_a_wrong_part_in_a_batch(wrong: Any, count: int) -> None:
-    parts = [(n,) for n in range(count)] + [(wrong,)]
-    with pytest.raises(LocalError):
-        digests("k", (), parts)
-    with pytest.raises(LocalError):
-        derive_many(words(count + 1, 32), "k", parts)
-    with pytest.raises(LocalError, match="a secret is bytes"):
-        derive_many([*words(count, 32), None], "k", [(1,)] * (count + 1))  # type: ignore[list-item]
-
-
-def test_what_is_common_is_not_told_from_what_comes_first() -> None:
-    """It is a way to write the same label, and no part of it."""
-    one, other = (b"c" * 32, 7), (5, "x")
-    whole = derive_many([bytes(32)], "kind", [(*one, *other)])
-    assert derive_many([bytes(32)], "kind", [other], common=one) == whole
-    assert derive_many([bytes(32)], "kind", [(*one[1:], *other)], common=one[:1]) == whole
-    assert digests("kind", one, [other]) == digests("kind", (), [(*one, *other)])
+@pytest.mark.parametrize("length", [0, 1, 28, 31, 32, 33, 63, 64, 65, 96, 8159, 8160])
+def test_lengths(length: int) -> None:
+    secret = bytes(range(32))
+    assert derive(secret, "kind", 1, length=length) == library(secret, label("kind", 1), length)
 
 
 def test_parts_that_recur_are_not_mistaken_for_others() -> None:
@@ -158,22 +64,10 @@ def test_parts_that_recur_are_not_mistaken_for_others() -> None:
             assert label("kind", number).endswith(expected)
 
 
-def test_a_batch_gives_32_bytes_unless_told() -> None:
-    assert derive_many([bytes(32)], "kind", [(1,)]) == [derive(bytes(32), "kind", 1)]
-
-
 def test_other_buffers() -> None:
     secret = bytes(range(32))
     for buffer in (bytearray(secret), memoryview(secret)):
         assert derive(buffer, "kind") == derive(secret, "kind")  # type: ignore[arg-type]
-
-
-def test_as_many_secrets_as_parts() -> None:
-    for secrets, parts in (([b"a"], []), ([], [(1,)]), ([b"a"], [(1,), (2,)])):
-        with pytest.raises(LocalError, match="lists of parts"):
-            derive_many(secrets, "kind", parts)
-        with pytest.raises(LocalError, match="lists of parts"):
-            derive_many(secrets, "kind", parts, common=(1,), length=44)
 
 
 @pytest.mark.parametrize("length", [-1, 8161, 2**70, "32", None, 32.0])
@@ -183,30 +77,180 @@ def test_lengths_that_the_library_refuses(length: Any) -> None:
     with pytest.raises(LocalError, match="gives 0 to 8160 bytes"):
         derive(bytes(32), "kind", length=length)
     with pytest.raises(LocalError, match="gives 0 to 8160 bytes"):
-        derive_many([bytes(32)], "kind", [()], length=length)
-
-
-@pytest.mark.parametrize("secret", ["a string", None, 7])
-def test_a_secret_is_bytes(secret: Any) -> None:
-    with pytest.raises(LocalError):
-        derive_many([secret], "kind", [()])
+        derive_many(rows([bytes(32)]), "kind", np.arange(1), length=length)
 
 
 @pytest.mark.parametrize("part", [None, 1.5, (1,), bytearray(b"x"), memoryview(b"x"), [1]])
 def test_a_part_is_bytes_a_string_or_an_integer(part: Any) -> None:
     for _ in range(2):
-        with pytest.raises(LocalError):
-            derive_many([bytes(32)], "kind", [(part,)])
-        with pytest.raises(LocalError):
-            derive_many([bytes(32)], "kind", [()], common=(part,))
-        with pytest.raises(LocalError):
-            digests("kind", (), [(part,)])
+        with pytest.raises(LocalError, match="no part of type"):
+            label("kind", part)
+        with pytest.raises(LocalError, match="no part of type"):
+            derive(bytes(32), "kind", part)
 
 
 @pytest.mark.parametrize("part", [-1, 2**64])
 def test_a_number_has_eight_bytes(part: int) -> None:
     for _ in range(2):
         with pytest.raises(LocalError):
-            digests("kind", (part,), [])
-        with pytest.raises(LocalError):
-            derive_many([bytes(32)], "kind", [(part,)])
+            label("kind", part)
+
+
+# --- in batches --------------------------------------------------------------------------
+
+
+@given(PARTS, PARTS, st.integers(0, 60), st.integers(0, 60), st.integers(0, 100), st.data())
+def test_batches(
+    before: tuple[Any, ...], after: tuple[Any, ...], count: int, width: int, length: int, data: Any
+) -> None:
+    """Columns of numbers and of byte strings, among parts that all rows have."""
+    secrets = words(count, data.draw(st.sampled_from([0, 31, 32, 64, 150])))
+    held = words(count, width)
+    numbers = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=count, max_size=count))
+    parts = [(*before, number, each, *after) for number, each in zip(numbers, held, strict=True)]
+    columns = (*before, np.array(numbers, np.uint64), table(held, width), *after)
+    known = table(secrets, len(secrets[0]) if secrets else 0)
+    found = derive_many(known, "kind", *columns, length=length)
+    assert found.shape == (count, length)
+    assert strings(found) == [
+        library(s, label("kind", *p), length) for s, p in zip(secrets, parts, strict=True)
+    ]
+    assert strings(digests("kind", *columns)) == [digest("kind", *p) for p in parts]
+    assert [sha256(label("kind", *p)).digest() for p in parts] == strings(digests("kind", *columns))
+
+
+SIZES = [0, 1, 15, 16, 17, 31, 40, 47, 48, 100, 1500]
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("length", [28, 32, 44, 64])
+def test_sizes_of_batches(count: int, length: int) -> None:
+    """Up to more than one thread's work."""
+    secrets, parties = words(count, 32), np.arange(count)
+    found = derive_many(table(secrets, 32), "k", 7, parties, "update", bytes(20), length=length)
+    infos = [label("k", 7, n, "update", bytes(20)) for n in range(count)]
+    expected = [library(s, info, length) for s, info in zip(secrets, infos, strict=True)]
+    assert strings(found) == expected
+    found = digests("k", 7, parties, table(secrets, 32))
+    assert strings(found) == [digest("k", 7, n, s) for n, s in enumerate(secrets)]
+
+
+@pytest.mark.parametrize("length", range(201))
+def test_lengths_across_blocks(length: int) -> None:
+    """Of the secret, of what is common and of what is not."""
+    several, numbers = words(49, length), np.arange(49)
+    expected = [library(s, label("k", s), 32) for s in several]
+    assert strings(derive_many(rows(several), "k", rows(several))) == expected
+    assert strings(digests("k", rows(several))) == [digest("k", each) for each in several]
+    common = bytes(length)
+    found = derive_many(rows([bytes(32)]), "k", common, numbers, length=31)
+    assert strings(found) == [library(bytes(32), label("k", common, n), 31) for n in range(49)]
+    assert strings(digests("k", common, numbers)) == [digest("k", common, n) for n in range(49)]
+
+
+@pytest.mark.parametrize(("count", "size"), list(product([1, 3, 100], [0, 32, 90])))
+def test_one_secret_for_all(count: int, size: int) -> None:
+    numbers = np.arange(count)
+    (secret,) = words(1, size)
+    found = derive_many(rows([secret]), "k", numbers)
+    assert strings(found) == strings(derive_many(rows([secret] * count), "k", numbers))
+    assert strings(found) == [derive(secret, "k", n) for n in range(count)]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64, np.uint64, ">i4"])
+def test_numbers_of_any_type(kind: Any) -> None:
+    numbers = np.array([0, 1, 100], kind)
+    assert strings(digests("k", numbers)) == [digest("k", int(n)) for n in numbers]
+
+
+def test_rows_of_another_order_in_memory() -> None:
+    both = np.asfortranarray(np.arange(640, dtype=np.uint8).reshape(20, 32))
+    for view in (both, both[::-1], both[::2], both[:, ::3]):
+        plain = view.copy()
+        assert strings(view) == strings(plain)
+        assert np.array_equal(digests("k", view), digests("k", plain))
+        assert np.array_equal(derive_many(view, "k", view), derive_many(plain, "k", plain))
+
+
+def test_the_kernel_is_used_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without numba, and where it does not pay yet, the results are the same."""
+    pytest.importorskip("secagg.kernels.sha256")
+    used: list[int] = []
+    keep = kdf._bytes_of
+    monkeypatch.setattr(kdf, "_bytes_of", lambda *args: used.append(args[1]) or keep(*args))
+    secrets, numbers = rows(words(99, 32)), np.arange(99)
+
+    def both() -> list[list[bytes]]:
+        return [strings(derive_many(secrets, "k", numbers)), strings(digests("k", numbers))]
+
+    together = both()
+    assert used == [99, 99]
+    monkeypatch.setattr(kernels, "worth", lambda _: False)
+    assert both() == together
+    monkeypatch.setattr(kernels, "worth", lambda _: True)
+    monkeypatch.setattr(kdf, "_loaded", lambda: None)
+    assert both() == together
+    assert used == [99, 99]
+
+
+def test_what_is_common_is_not_told_from_what_comes_first() -> None:
+    """Where a part stands alone and where it is a column, the label is the same."""
+    expected = strings(digests("kind", b"c" * 32, 7, np.array([5, 6]), "x"))
+    common = rows([b"c" * 32] * 2)
+    assert strings(digests("kind", common, 7, np.array([5, 6]), "x")) == expected
+    assert strings(digests("kind", common, np.array([7, 7]), np.array([5, 6]), "x")) == expected
+
+
+def test_a_batch_gives_32_bytes_unless_told() -> None:
+    assert derive_many(rows([bytes(32)]), "kind", np.ones(1, int)).shape == (1, 32)
+
+
+WRONG: dict[str, tuple[Any, ...]] = {
+    "no column": (),
+    "only what all have": (1, "x"),
+    "two heights": (np.arange(2), np.arange(3)),
+    "a negative number": (np.array([1, -1]),),
+    "floats": (np.zeros(2),),
+    "no height": (np.array(3),),
+    "three dimensions": (np.zeros((2, 2, 2), np.uint8),),
+    "words in two dimensions": (np.zeros((2, 2), np.uint32),),
+    "truths": (np.zeros(2, np.bool_),),
+    "objects": (np.array([None, 1]),),
+    "a list": ([1, 2],),
+    "None": (np.arange(2), None),
+    "-1": (np.arange(2), -1),
+    "2^64": (2**64, np.arange(2)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_no_batch_has(name: str) -> None:
+    with pytest.raises(LocalError):
+        digests("k", *WRONG[name])
+    with pytest.raises(LocalError):
+        derive_many(rows(words(2, 32)), "k", *WRONG[name])
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [["a string"], None, b"x" * 32, np.zeros(32, np.uint8), np.zeros((2, 8), np.uint32)],
+)
+def test_secrets_are_rows_of_bytes(secrets: Any) -> None:
+    with pytest.raises(LocalError, match="secrets: rows of bytes, not"):
+        derive_many(secrets, "kind", np.arange(2))
+
+
+@pytest.mark.parametrize(("secrets", "labels"), [(0, 1), (2, 1), (2, 3), (100, 99), (2, 0)])
+def test_as_many_secrets_as_labels(secrets: int, labels: int) -> None:
+    with pytest.raises(LocalError, match=f"{secrets} secrets for {labels} labels"):
+        derive_many(table(words(secrets, 32), 32), "kind", np.arange(labels))
+
+
+def test_rows_of_a_table_have_one_length() -> None:
+    assert strings(table([], 32)) == []
+    assert table([], 32).shape == (0, 32)
+    assert strings(table([b"", b""], 0)) == [b"", b""]
+    assert strings(table([b"ab", b"cd"], 2)) == [b"ab", b"cd"]
+    for wrong in ([b"a"], [b"ab", b"a"], [b"abc", b"a"]):
+        with pytest.raises(LocalError, match="do not have 2 bytes"):
+            table(wrong, 2)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from protocols.masking import ActiveClient, Client, MaskingParameters, Server, keys
 from protocols.masking.active_server import ActiveServer
@@ -12,6 +14,7 @@ from secagg import errors
 from secagg.codec import decode, encode
 from secagg.graph import neighbours, neighbours_of, permutation
 from secagg.identity import Member, PublicIdentity, Roster
+from secagg.kdf import Table, table
 from secagg.prg import StreamKey
 from secagg.seal import suite
 from tests.vectors.files import Vectors, load
@@ -33,17 +36,27 @@ def raw(stream: StreamKey) -> bytes:
     return stream.key + stream.iv
 
 
+def row(each: bytes) -> Table:
+    return table([each], len(each))
+
+
+def one(party: int) -> NDArray[np.int64]:
+    return np.array([party])
+
+
 CALLS: dict[str, Any] = {
     "channel_key": lambda name, *a: keys.channel_keys(suite(name), *a).public.raw,
-    "edge": lambda m, c, u, v: keys.edges(m, c, u, [v])[0],
-    "link": lambda one, other: keys.links([one], [other]),
+    "edge": lambda m, c, u, v: keys.edges(row(m), c, u, one(v)).tobytes(),
+    "link": lambda ours, theirs: keys.links(row(ours), row(theirs)).tobytes(),
     "shares_info": keys.shares_info,
-    "pair_stream": lambda s, c, u, v: raw(keys.pair_streams([s], c, [(u, v)])[0]),
+    "pair_stream": lambda s, c, u, v: raw(keys.pair_streams(row(s), c, one(u), one(v))[0]),
     "self_stream": lambda *a: raw(keys.own_stream(*a)),
     "coins_stream": lambda *a: raw(keys.coins_stream(*a)),
     "mask_commitment": lambda *a: keys.commitment("mask", *a),
     "self_commitment": lambda *a: keys.commitment("self", *a),
-    "fingerprint": lambda k, c, u, v, share: keys.fingerprints(k, c, u, [(v, share)])[0],
+    "fingerprint": lambda k, c, u, v, share: keys.fingerprints(
+        k, c, u, one(v), row(share)
+    ).tobytes(),
     "signed_advert": lambda c, u, n, k: keys.signed_advert(c, Keys(u, n, k, b"")),
     "signed_survivors": keys.signed_survivors,
     "leaf": lambda u, n, k, s: keys.leaf(Keys(u, n, k, s)),
