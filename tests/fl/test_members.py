@@ -58,8 +58,9 @@ def test_a_client_whose_key_is_not_in_the_roster_takes_no_part() -> None:
     assert any(isinstance(e, Trouble) and e.client == 2 for e in events)
 
 
-def test_a_client_with_another_roster_takes_no_part() -> None:
+def test_a_client_with_another_roster_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another digest is another context: it and the server do not speak about one session."""
+    monkeypatch.setattr("fl.runner.federation.STAGE_DEADLINE", 3.0)
     settings = active(rounds=1)
     with Pool(settings, observed=False) as pool:
         federation = Federation(settings, pool)
