@@ -5,6 +5,7 @@ line run interleaved (ours, each peer, the limit, ours, ...), so that a busy mac
 of them alike, and a line reports the median of each.
 """
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -76,11 +77,18 @@ def timed(
 
 
 def run(line: Line, repeats: int, budget: float) -> Row:
-    """Check and measure; stops early, after one turn at least, once `budget` seconds are spent."""
+    """Check and measure; stops early, after one turn at least, once `budget` seconds are spent.
+
+    What is loaded by then, all contestants' libraries, is not searched for garbage in anybody's
+    time; what a contestant leaves behind itself is.
+    """
     try:
         line.check()
+        gc.collect()
+        gc.freeze()
         return _measure(line, repeats, budget)
     finally:
+        gc.unfreeze()
         line.close()
 
 

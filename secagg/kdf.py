@@ -99,8 +99,7 @@ def derive_many(
     and `digests` do, and for another number of secrets.
     """
     before, body = _labels(kind, parts)
-    _check_table(secrets, "secrets")
-    if len(secrets) not in (1, len(body)):
+    if len(_checked(secrets, "secrets")) not in (1, len(body)):
         raise LocalError(f"{len(secrets)} secrets for {len(body)} labels")
     _check_length(length)
     compiled = _compiled(len(body), _DERIVATION) if length <= DIGEST_BYTES else None
@@ -180,7 +179,7 @@ def _labels(kind: str, parts: Sequence[Part | Column]) -> tuple[bytes, Table]:
             break
         common.append(part)
     rest = parts[len(common) :]
-    columns = [_column(part) for part in rest]
+    columns = [column for part in rest for column in _columns(part)]
     heights = {len(part) for part in rest if isinstance(part, np.ndarray)}
     if len(heights) != 1:
         raise LocalError("a batch has one column or more, all of one height")
@@ -216,22 +215,23 @@ def _bytes_of(blocks: Words, count: int, length: int) -> Table:
     return blocks.view(np.uint8)[:count, :length]
 
 
-def _column(part: Part | Column) -> Table:
-    """`_prefixed` of every row; one row for a part that all have."""
+def _columns(part: Part | Column) -> tuple[Table, ...]:
+    """`_prefixed` of every row, side by side; one row stands for as many."""
     if not isinstance(part, np.ndarray):
-        return np.frombuffer(_prefixed(part), np.uint8)[None]
+        return (np.frombuffer(_prefixed(part), np.uint8)[None],)
     if part.ndim == 1 and part.dtype.kind in "iu":
-        if part.min(initial=0) < 0:
+        if part.dtype.kind == "i" and part.min(initial=0) < 0:
             raise LocalError("not a part of a label: a negative number")
         part = part.astype(">u8").view(np.uint8).reshape(len(part), 8)
-    _check_table(part, "a column of byte strings")
-    size = np.frombuffer(part.shape[1].to_bytes(4, "big"), np.uint8)
-    return np.hstack([np.broadcast_to(size, (len(part), len(size))), part])
+    rows = _checked(part, "a column of byte strings")
+    size = np.frombuffer(rows.shape[1].to_bytes(4, "big"), np.uint8)
+    return size[None], rows
 
 
-def _check_table(rows: object, what: str) -> None:
+def _checked(rows: object, what: str) -> Table:
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2:
         raise LocalError(f"{what}: rows of bytes, not {type(rows).__name__}")
+    return rows
 
 
 def _digest_in_place(kind: str, parts: Sequence[Part]) -> bytes:

@@ -60,7 +60,7 @@ class RingVector:
         """A copy of `values`: one-dimensional, unsigned, each below 2^bits. Or LocalError."""
         kind = word(bits)
         check_vector(values)
-        if values.size and int(values.max()) >> bits:
+        if bits < 8 * values.itemsize and int(values.max(initial=0)) >> bits:
             raise LocalError(f"a value does not fit in {bits} bits")
         return cls(bits, values.astype(kind))
 
@@ -91,7 +91,8 @@ class RingVector:
 
     def values(self) -> NDArray[np.unsignedinteger[Any]]:
         """The values, each below 2^bits: a view that cannot be written to."""
-        self._words &= self._words.dtype.type(2**self.bits - 1)
+        if self.bits < 8 * self._words.itemsize:
+            self._words &= self._words.dtype.type(2**self.bits - 1)
         view: NDArray[np.unsignedinteger[Any]] = self._words.view()
         view.flags.writeable = False
         return view
