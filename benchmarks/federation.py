@@ -6,17 +6,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.masks import streams_of
 from benchmarks.measure import DifferentResultsError, Line, close, timed
 from benchmarks.staged import ClientUnderTest, ServerUnderTest
+from fl.round import RoundConfig
 from fl.runner.events import RoundEnded, RoundStarted
 from fl.runner.federation import Federation
 from fl.runner.pool import Pool
@@ -36,20 +40,34 @@ FIRST_MASK = (
 IMPORTS = "import numpy, numba, cryptography.hazmat.primitives.ciphers"
 
 
+@dataclass(frozen=True)
 class Undisturbed(Settings):
-    """Settings under which nobody is killed. Only the server sees them."""
+    """Settings under which nobody is killed. Only the server sees them.
+
+    epochs: of local training a round, 0 for the data set's default.
+    """
+
+    epochs: int = 0
 
     @cached_property
     def kills(self) -> tuple[Kill, ...]:
         """Nobody."""
         return ()
 
+    def round_config(self, number: int) -> RoundConfig:
+        """With as many epochs."""
+        config = super().round_config(number)
+        return replace(config, epochs=self.epochs or config.epochs)
 
-def demo_round(data: str, clients: int = 0) -> Line:
-    """A round of the demo in real processes, training included, and the same in clear."""
+
+def demo_round(data: str, clients: int = 0, epochs: int = 0) -> Line:
+    """A round of the demo in real processes, training included, and the same in clear.
+
+    epochs: of local training, 0 for the demo's own.
+    """
     stack = ExitStack()
-    secure = _Rounds(data, clients, "masking", stack)
-    plain = _Rounds(data, clients, "plain", stack)
+    secure = _Rounds(data, clients, "masking", epochs, stack)
+    plain = _Rounds(data, clients, "plain", epochs, stack)
 
     def check() -> None:
         secure.next()
@@ -57,7 +75,7 @@ def demo_round(data: str, clients: int = 0) -> Line:
         close(secure.model, plain.model, 1e-3, "model after a round")
 
     return Line(
-        "demo, one round",
+        f"demo, one round, {epochs} epochs" if epochs else "demo, one round",
         {"data": data, "clients": secure.clients, "d": secure.model.size},
         secure.next,
         check,
@@ -69,10 +87,13 @@ def demo_round(data: str, clients: int = 0) -> Line:
 class _Rounds:
     """One federation in processes of its own, advanced round by round."""
 
-    def __init__(self, data: str, clients: int, protocol: str, stack: ExitStack) -> None:
-        options = {"data": data, "clients": clients, "protocol": protocol, "rounds": ROUNDS}
-        pool = stack.enter_context(Pool(Settings(**options), observed=False))
-        self._federation = Federation(Undisturbed(**options), pool)
+    def __init__(
+        self, data: str, clients: int, protocol: str, epochs: int, stack: ExitStack
+    ) -> None:
+        options: dict[str, Any] = {"data": data, "clients": clients, "protocol": protocol}
+        pool = stack.enter_context(Pool(Settings(rounds=ROUNDS, **options), observed=False))
+        settings = Undisturbed(rounds=ROUNDS, epochs=epochs, **options)
+        self._federation = Federation(settings, pool)
         self._events: Iterator[object] = self._federation.rounds()
         self.clients = len(self._federation.settings.roster)
 

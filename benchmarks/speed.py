@@ -31,6 +31,10 @@ class Planned:
     quick: bool = True
 
 
+LONGER = 20
+"""Local epochs of the longer demo round: among the settings of McMahan et al. 2017."""
+
+
 def plan(size: Size) -> list[Planned]:
     """All lines in the order of the table. A quick run has fewer repeats and skips some."""
     few = 1 if size == "full" else 4
@@ -199,7 +203,9 @@ def _encrypted() -> Iterator[Planned]:
 
 def _federations() -> Iterator[Planned]:
     yield Planned("cold start", _cold_start, repeats=5, budget=10)
-    yield Planned("demo, one round", _demo_round, repeats=15, budget=30, quick=False)
+    yield Planned("demo, one round", _demo_round, repeats=31, budget=30, quick=False)
+    make = partial(_demo_round, LONGER)
+    yield Planned(f"demo, one round, {LONGER} epochs", make, repeats=15, budget=30, quick=False)
     yield Planned("10 million parameters, 10 clients", _large, repeats=3, budget=40, quick=False)
 
 
@@ -209,10 +215,10 @@ def _cold_start() -> Line:
     return federation.cold_start()
 
 
-def _demo_round() -> Line:
+def _demo_round(epochs: int = 0) -> Line:
     from benchmarks import federation  # noqa: PLC0415
 
-    return federation.demo_round("wearables")
+    return federation.demo_round("wearables", epochs=epochs)
 
 
 def _large() -> Line:

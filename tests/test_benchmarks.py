@@ -94,6 +94,12 @@ def test_lines_with_processes_and_training() -> None:
     assert run(federation.cold_start(), 1, 0).limit_s
     row = run(federation.demo_round("digits", 3), 1, 0)
     assert row.peers["in clear"] > 0
+    longer = federation.demo_round("digits", 3, 20)
+    try:
+        assert longer.name == "demo, one round, 20 epochs"
+        assert longer.ours() > 0
+    finally:
+        longer.close()
 
 
 @pytest.mark.skipif(not flower.available(), reason="flwr is not installed")
