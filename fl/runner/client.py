@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,7 +41,7 @@ from fl.runner.frames import (
 from fl.runner.membership import Membership
 from fl.runner.observer import EVIDENCE_ROUND, connect
 from fl.settings import Settings
-from fl.training import Metrics, configure, evaluate, train
+from fl.training import configure, evaluate, train
 from fl.updates import encode_update
 from protocols.base import SERVER, Begin, Contribute, Envelope, Join, Received, Session
 from protocols.journal import Party
@@ -106,8 +105,7 @@ class _Client:
         self._start: Start | None = None
         self._model_digest = b""
         self._application = b""
-        self._trainer = ThreadPoolExecutor(1, initializer=configure)
-        self._update: Future[NDArray[np.float32]] = Future()
+        configure()
 
     def serve(self) -> None:
         send(self._server, Ready())
@@ -137,7 +135,7 @@ class _Client:
                 self._party = None
 
     def _begin(self, start: Start) -> None:
-        """Bind to our own hash of what was received, take part, and train meanwhile."""
+        """Bind to our own hash of what was received, and take part."""
         self._party = None
         self._model_digest = digest("model", start.model)
         self._check_start(start)
@@ -154,9 +152,6 @@ class _Client:
         self._send(sent)
         if again:
             self._resume(party)
-        if self._journal.bound_to(start.session_id) is None:
-            send(self._server, Training())
-            self._update = self._trainer.submit(self._trained, start.model, start.config)
         self._contribute_if_asked(start)
         send(self._server, Resumed())
 
@@ -207,7 +202,8 @@ class _Client:
             return
         if self._journal.is_spent(self._application, start.session_id):
             raise LocalError("our update of this model and round went into another session")
-        update, weight = self._update.result(), len(self._silo.y)
+        send(self._server, Training())
+        update, weight = self._trained(start.model, start.config), len(self._silo.y)
         values, clipped = encode_update(update, weight, start.config.encoding, SystemSource())
         self._show_observer(start, update, values, clipped)
         with self._journal.together():
@@ -217,7 +213,7 @@ class _Client:
         self._send(sent)
 
     def _trained(self, model: bytes, config: RoundConfig) -> NDArray[np.float32]:
-        """Our update of a model, in the thread that trains."""
+        """Our update of a model."""
         load_vector(self._model, model_vector(model))
         return train(
             self._model,
@@ -243,21 +239,20 @@ class _Client:
         plain: PlainModel = receive(self._observer, PlainModel)
         while plain.round < config.round:  # from rounds that we were killed in
             plain = receive(self._observer, PlainModel)
-        plain_update = self._trainer.submit(self._trained, plain.model, config).result()
-        send(self._observer, PlainUpdate(config.round, model_bytes(plain_update)))
+        send(
+            self._observer,
+            PlainUpdate(config.round, model_bytes(self._trained(plain.model, config))),
+        )
 
     def _train_alone(self, frame: TrainAlone) -> None:
         """As many epochs as the federation had, on our own records only."""
-        score = self._trainer.submit(self._score_alone, frame).result()
-        send(self._server, AloneScore(score.accuracy, score.auc))
-
-    def _score_alone(self, frame: TrainAlone) -> Metrics:
         vector = to_vector(build(find(self._settings.data).widths, self._settings.seed))
         for number in range(1, frame.rounds + 1):
             self._trained(model_bytes(vector), replace(frame.config, round=number))
             vector = to_vector(self._model)
         clients = len(self._settings.roster)
-        return evaluate(self._model, *load_test(self._settings.data, clients=clients))
+        score = evaluate(self._model, *load_test(self._settings.data, clients=clients))
+        send(self._server, AloneScore(score.accuracy, score.auc))
 
     def _send(self, envelopes: tuple[Envelope, ...]) -> None:
         for envelope in envelopes:

@@ -79,7 +79,7 @@ class Resumed(Value, frozen=True, tag="resumed"):
 
 
 class Training(Value, frozen=True, tag="training"):
-    """Local training has begun, while keys are exchanged: for the live view."""
+    """Local training has begun: for the live view."""
 
 
 class Refused(Value, frozen=True, tag="refused"):

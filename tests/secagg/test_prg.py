@@ -224,3 +224,41 @@ def test_the_default_backend_can_be_replaced_for_a_while() -> None:
     assert prg.backend() == usual
     with pytest.raises(LocalError, match="not one of"), prg.use_backend("des"):
         pass
+
+
+def rows(count: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    return np.random.default_rng(count).integers(0, 256, (count, 28), np.uint8)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 40])
+def test_many_stream_keys_are_those_one_by_one(count: int, backend: str) -> None:
+    """And they are not used up: the caller's rows stay as they are."""
+    many, acc = prg.StreamKeys(rows(count)), np.zeros(999, np.uint32)
+    each = [prg.StreamKey(row[:16].tobytes(), row[16:].tobytes()) for row in rows(count)]
+    assert list(many) == each
+    assert len(many) == count
+    signs = np.resize([1, -1], count)
+    expected = np.zeros_like(acc)
+    prg.add_masks(expected, each, signs, backend="openssl")
+    prg.add_masks(acc, many, signs, backend=backend)
+    assert np.array_equal(acc, expected)
+    assert np.array_equal(many.rows, rows(count))
+
+
+def test_stream_keys_are_joined_and_cut() -> None:
+    one, other = prg.StreamKeys(rows(3)), prg.StreamKeys(rows(4))
+    assert list(one + other) == [*one, *other]
+    assert list((one + other)[2:5]) == [*one, *other][2:5]
+    assert (one + other)[-1] == other[3]
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 27), np.uint8), np.zeros(28, np.uint8), np.zeros((2, 7), np.uint32), []]
+)
+def test_stream_keys_are_rows_of_28_bytes(wrong: Any) -> None:
+    with pytest.raises(LocalError, match="rows of 28 bytes"):
+        prg.StreamKeys(wrong)
+
+
+def test_stream_keys_keep_their_secrets() -> None:
+    assert repr(prg.StreamKeys(rows(3))) == str(prg.StreamKeys(rows(3))) == "<3 StreamKeys>"

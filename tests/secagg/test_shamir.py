@@ -378,3 +378,27 @@ def test_dealing_and_the_field_agree_on_a_vector_of_secrets() -> None:
     assert together == secrets
     assert [opened([4, 5, 6], [of[i] for of in shares]) for i in range(20)] == secrets
     assert field.lagrange_at_zero([4, 5, 6]).tolist() == reference.lagrange_at_zero([4, 5, 6])
+
+
+@pytest.mark.parametrize("secrets", [0, 1, 3])
+def test_shares_in_an_array(secrets: int) -> None:
+    held = [bytes([n]) * 32 for n in range(secrets)]
+    dealt = shamir.deal(held, [1, 2, 3], 2, COINS)
+    of_secret = [[dealt[point][at] for point in (0, 2)] for at in range(secrets)]
+    raw = np.frombuffer(b"".join(share for of in of_secret for share in of), np.uint8)
+    found = shamir.reconstruct_rows([1, 3], raw.reshape(secrets, 2, 36))
+    assert found.shape == (secrets, 32)
+    assert found.tobytes() == b"".join(held)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        np.zeros((1, 3, 36), np.uint8),
+        np.zeros((1, 2, 35), np.uint8),
+        np.zeros((2, 36), np.uint8),
+        np.zeros((1, 2, 9), np.uint32),
+    ],
+)
+def test_an_array_of_another_shape(shares: Any) -> None:
+    local_error(lambda: shamir.reconstruct_rows([1, 2], shares))
