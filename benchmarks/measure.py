@@ -77,15 +77,9 @@ def timed(
 
 
 def run(line: Line, repeats: int, budget: float) -> Row:
-    """Check and measure; stops early, after one turn at least, once `budget` seconds are spent.
-
-    What is loaded by then, all contestants' libraries, is not searched for garbage in anybody's
-    time; what a contestant leaves behind itself is.
-    """
+    """Check and measure; stops early, after one turn at least, once `budget` seconds are spent."""
     try:
         line.check()
-        gc.collect()
-        gc.freeze()
         return _measure(line, repeats, budget)
     finally:
         gc.unfreeze()
@@ -111,6 +105,7 @@ def _measure(line: Line, repeats: int, budget: float) -> Row:
     began, turns = time.perf_counter(), 0
     while turns < repeats and (not turns or time.perf_counter() - began < budget):
         for name, contestant in contestants.items():
+            _tidy()
             seconds[name].append(contestant())
         turns += 1
     median = {name: _median(found) for name, found in seconds.items()}
@@ -122,6 +117,14 @@ def _measure(line: Line, repeats: int, budget: float) -> Row:
         median,
         line.bytes_per_param,
     )
+
+
+def _tidy() -> None:
+    """What others left behind, and the libraries of all, are not searched for garbage in the next
+    contestant's time; what it leaves behind itself is.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _median(values: Sequence[float]) -> float:
