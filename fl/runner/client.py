@@ -239,10 +239,8 @@ class _Client:
         plain: PlainModel = receive(self._observer, PlainModel)
         while plain.round < config.round:  # from rounds that we were killed in
             plain = receive(self._observer, PlainModel)
-        send(
-            self._observer,
-            PlainUpdate(config.round, model_bytes(self._trained(plain.model, config))),
-        )
+        plain_update = model_bytes(self._trained(plain.model, config))
+        send(self._observer, PlainUpdate(config.round, plain_update))
 
     def _train_alone(self, frame: TrainAlone) -> None:
         """As many epochs as the federation had, on our own records only."""
