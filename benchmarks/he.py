@@ -1,17 +1,14 @@
 """What a client of `ckks` and `bfv` spends, against TenSEAL as others call it, on one thread.
 
 Ours is everything between the vector and the envelopes: packing, encryption, serialisation and
-sealing, in the client's machine, which encrypts in processes of its own (`fl.encryption`); "in
-one process" is the same machine without. A peer encrypts and serialises, and seals nothing. Of
-the two, one has the parameters that NVFLARE ships, the other ours: what is gained by the
-parameters and what by both cores shows apart.
+sealing, in the client's machine. A peer encrypts and serialises, and seals nothing. Of the two,
+one has the parameters that NVFLARE ships, the other ours: what is gained by the parameters and
+what by encrypting on our own shows apart.
 """
 
 import multiprocessing as mp
 import resource
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +32,7 @@ Values = NDArray[np.uint32]
 
 def client_upload(name: str, d: int, clients: int) -> Line:
     """One client's upload of d 32-bit values in a session of so many clients."""
-    from fl.encryption import Workers  # noqa: PLC0415 - TenSEAL takes half a second to import
-
-    workers, alone = Workers(), load(name)
-    protocol = workers.protocol(name)
+    protocol = load(name)
     parameters = protocol.configure(clients, d, BITS)
     values = np.random.default_rng(0).integers(0, 2**BITS, d, np.uint32)
     peers = _peers(name, parameters)
@@ -48,83 +42,70 @@ def client_upload(name: str, d: int, clients: int) -> Line:
         sent[:] = [len(e.data) for e in client.handle(Contribute(values))]
 
     def check() -> None:
-        for each in (protocol, alone):
-            _check_sum(each, clients)
-            upload(_ready(each, parameters))
+        _check_sum(protocol, clients)
+        upload(_ready(protocol, parameters))
         for peer, encrypted in peers.items():
             encrypted.check(values[: 3 * encrypted.slots], peer)
 
     check()
-    peaks = {"peak": False, "peak_with_workers": True}
     return Line(
         f"{name} client, d={d}",
         {
             "d": d,
             "clients": clients,
             "bits": BITS,
-            **{key: round(peak(name, d, clients, shared=own), 2) for key, own in peaks.items()},
+            "peak": round(peak(name, d, clients), 2),
         },
         timed(upload, lambda: _ready(protocol, parameters)),
         check,
-        peers={
-            "in one process": timed(upload, lambda: _ready(alone, parameters)),
-            **{peer: timed(lambda e=e: e.upload(values)) for peer, e in peers.items()},
-        },
+        peers={peer: timed(lambda e=e: e.upload(values)) for peer, e in peers.items()},
         bytes_per_param=sum(sent) / d,
-        close=workers.close,
     )
 
 
-def peak(name: str, d: int, clients: int, *, shared: bool = False) -> float:
+def peak(name: str, d: int, clients: int) -> float:
     """How far a client's memory grows for its upload, in multiples of the upload: in a process
     of its own, the envelopes included, which are all kept.
-
-    shared: with workers that encrypt, whose growth counts as well.
     """
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure_peak, args=(name, d, clients, shared, theirs))
+    process = context.Process(target=_measure_peak, args=(name, d, clients, theirs))
     process.start()
     grown, sent = ours.recv()
     process.join()
     return float(grown / sent)
 
 
-def _measure_peak(name: str, d: int, clients: int, shared: bool, report: Any) -> None:
-    from fl.encryption import Workers  # noqa: PLC0415
-
-    with Workers() if shared else nullcontext() as workers:
-        protocol = workers.protocol(name) if workers else load(name)
-        pids = ("self", *(workers.pids if workers else ()))
-        small = protocol.configure(clients, 10_000, BITS)
-        _ready(protocol, small).handle(Contribute(np.zeros(10_000, np.uint32)))  # all is loaded
-        parameters = protocol.configure(clients, d, BITS)
-        client, values = _ready(protocol, parameters), np.arange(d, dtype=np.uint32)
-        before = _resident(pids)
-        sent = client.handle(Contribute(values))
-        report.send((_highest(pids) - before, sum(len(e.data) for e in sent)))
+def _measure_peak(name: str, d: int, clients: int, report: Any) -> None:
+    protocol = load(name)
+    small = protocol.configure(clients, 10_000, BITS)
+    _ready(protocol, small).handle(Contribute(np.zeros(10_000, np.uint32)))  # all is loaded
+    parameters = protocol.configure(clients, d, BITS)
+    client, values = _ready(protocol, parameters), np.arange(d, dtype=np.uint32)
+    before = _resident()
+    sent = client.handle(Contribute(values))
+    report.send((_highest() - before, sum(len(e.data) for e in sent)))
 
 
-def _resident(pids: Sequence[object]) -> int:
-    """Resident bytes of these processes now, from where `_highest` counts; elsewhere than on
-    Linux the most so far, of this one.
+def _resident() -> int:
+    """Resident bytes of this process now, from where `_highest` counts; elsewhere than on Linux
+    the most so far.
     """
     if sys.platform != "linux":
-        return _highest(pids)
-    for pid in pids:
-        Path(f"/proc/{pid}/clear_refs").write_text("5", "ascii")
-    return sum(_status(pid, "VmRSS") for pid in pids)
+        return _highest()
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
+    return _status("VmRSS")
 
 
-def _highest(pids: Sequence[object]) -> int:
-    """The most resident bytes since `_resident`, added up."""
+def _highest() -> int:
+    """The most resident bytes since `_resident`."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-    return sum(_status(pid, "VmHWM") for pid in pids)
+    return _status("VmHWM")
 
 
-def _status(pid: object, key: str) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 

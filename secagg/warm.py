@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg import kdf, packing, prg, ringset, rlwe, shamir
+from secagg import kdf, lpr, packing, prg, ringset, rlwe, shamir
 from secagg.ed25519 import MOST_ALONE
 from secagg.encoding import FixedPoint
 from secagg.rng import SEED_BYTES
@@ -36,6 +36,8 @@ def warm_up() -> Iterator[str]:
     _signatures()
     yield "key-additive encryption"
     _encryption()
+    yield "public-key encryption"
+    _public_key()
     for bits in (17, 32):
         yield f"fixed point in {bits // 32 * 32 + 32}-bit words"
         _round_trip(FixedPoint(bits, 1.0, 2, 1))
@@ -62,6 +64,15 @@ def _encryption() -> None:
         rlwe.check_piece(plan, range(1), data)
         rlwe.add_chunks(plan, total, range(1), data)
         rlwe.open_sum(plan, total, zeros, key.astype(np.int64), 1)
+
+
+def _public_key() -> None:
+    """One message of zeros under a key of zeros, which hides nothing."""
+    ring = lpr.Ring(1024, 18433, 12289)
+    key = lpr.PublicKey(ring, np.zeros((2, 2, ring.degree), np.uint64))
+    zeros = np.zeros((1, ring.degree), np.uint64)
+    lpr.encrypt(key, zeros, _KEY, flat=True)
+    lpr.scale_up(ring.transforms[0].inverse(zeros), ring.prime, 3)
 
 
 def _round_trip(encoding: FixedPoint) -> None:

@@ -26,6 +26,7 @@ from protocols.lattice.states import Relay
 from protocols.masking.messages import UnmaskAnswer
 from secagg.codec import decode, encode
 from secagg.errors import LocalError, PeerError, SecaggError
+from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer, suite
 
 CLIENTS, LENGTH, BITS = 4, 5, 32
@@ -137,6 +138,7 @@ def _wrong_batches(batch: tuple[bytes, ...], engine: Any, parameters: Any) -> It
     """A client's ciphertexts in every wrong form, encoded."""
     first, rest = batch[0], batch[1:]
     zeros = parameters.spread(np.zeros(LENGTH, np.uint64))
+    coins = he_keys.coins(SystemSource().seed(), bytes(32))
     yield "not even a batch", b"\0" * 40
     for name, changed in (
         ("a ciphertext cut", (first[:-1], *rest)),
@@ -146,7 +148,7 @@ def _wrong_batches(batch: tuple[bytes, ...], engine: Any, parameters: Any) -> It
         ("another body", (first[:64] + bytes(64) + first[128:], *rest)),
         ("a ciphertext more", (*batch, first)),
         ("no ciphertext", ()),
-        ("under another session's key", engine.encrypt(engine.new_keys().public, zeros)),
+        ("under another session's key", engine.encrypt(engine.new_keys().public, zeros, coins)),
     ):
         yield name, encode(Batch(changed))
 

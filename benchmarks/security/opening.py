@@ -24,6 +24,7 @@ from secagg.codec import decode
 from secagg.errors import DecodeError
 from secagg.gaussian import BOUND
 from secagg.packing import unpack
+from secagg.rng import SystemSource
 from secagg.seal import suite
 
 CLIENTS = 6
@@ -125,7 +126,9 @@ def _padded(lie: Lie) -> list[tuple[bytes, ...]]:
         total = mine
         zeros = parameters.spread(np.zeros(where.stop - where.start, np.uint64))
         for _ in range(parameters.floor - 1):
-            total = machine._engine.add(total, machine._engine.encrypt(lie.before.key, zeros))
+            coins = he_keys.coins(SystemSource().seed(), lie.context)
+            empty = machine._engine.encrypt(lie.before.key, zeros, coins)
+            total = machine._engine.add(total, empty)
         padded.append(total)
     return padded
 

@@ -23,9 +23,10 @@ from benchmarks.security.stats import Array, Z, welch
 from benchmarks.security.targets import Target, reference
 from benchmarks.security.verdict import Measured, Rule
 from benchmarks.security.vulnerable.compare import equal
+from protocols.he.primes import prime_below
 from protocols.masking.keys import links
 from protocols.registry import load
-from secagg import ntt, packing, prg, rlwe, rlwe_numpy, shamir
+from secagg import lpr, ntt, packing, prg, rlwe, rlwe_numpy, shamir
 from secagg.encoding import FixedPoint
 from secagg.kdf import LEAST_TOGETHER, derive, digests
 from secagg.ring import RingVector
@@ -233,6 +234,21 @@ def _fields(raw: bytes) -> None:
     kernels.pack(row, np.empty(row.size * 30 // 8, np.uint8))
 
 
+def _public_key(raw: bytes) -> None:
+    """A secret message under secret coins: `ckks` and `bfv` without their encodings."""
+    coins, message = prg.StreamKey(raw[:16], raw[16:28]), np.frombuffer(raw[28:], np.uint64)
+    key = _key_of_others()
+    lpr.encrypt(key, message.reshape(1, -1) >> np.uint64(5), coins, flat=False)
+    lpr.encrypt(key, message.reshape(1, -1) >> np.uint64(5), coins, flat=True)
+
+
+@cache
+def _key_of_others() -> lpr.PublicKey:
+    ring = lpr.Ring(1024, prime_below(2**60, 1024), prime_below(2**49, 1024))
+    rows = np.random.default_rng(6).integers(0, ring.special, (2, 2, 1024), np.uint64)
+    return lpr.PublicKey(ring, rows)
+
+
 def _power(raw: bytes) -> int:
     return pow(int.from_bytes(raw, "big"), 3, 2**1279 - 1)
 
@@ -265,6 +281,7 @@ OPERATIONS: dict[str, tuple[Operation, Secrets, int]] = {
     "inverse NTT": (_inverse, secrets_of(4096), 4),
     "product with a key": (_key_product, secrets_of(4096), 4),
     "lattice, values and noise": (_fields, secrets_of(4096), 4),
+    "public-key encryption": (_public_key, secrets_of(28 + 8 * 1024), 16),
     "encoding": (_encode, unusual, 4),
 }
 """name -> (operation, secrets, how many times slower than the first)."""

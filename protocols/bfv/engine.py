@@ -1,6 +1,6 @@
 """BFV with TenSEAL (Fan, Vercauteren, ePrint 2012/144): slots are integers modulo t."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from protocols.base import Parameters
 from protocols.bfv.parameters import BfvParameters
-from protocols.he.engine import TensealEngine, native, new_context
-from protocols.he.packing import Words
+from protocols.he.engine import TensealEngine, new_context
+from protocols.he.packing import Words, powers_of_three
 from protocols.he.wire import Field
+from secagg import lpr
 from secagg.errors import DecodeError
 
 
@@ -20,24 +21,25 @@ class BfvEngine(TensealEngine):
 
     load_tensor: ClassVar[Any] = tenseal.bfv_tensor_from
 
-    def __init__(self, parameters: BfvParameters, threads: int | None = None) -> None:
-        super().__init__(parameters, threads)
+    def __init__(self, parameters: BfvParameters) -> None:
+        super().__init__(parameters)
         self._t = parameters.plain_modulus
         self._largest = parameters.packing.largest
 
     def context(self) -> Any:
         """See `TensealEngine`."""
-        return new_context(tenseal.SCHEME_TYPE.BFV, self.parameters, self._t, self.threads)
+        return new_context(tenseal.SCHEME_TYPE.BFV, self.parameters, self._t)
 
-    def plain(self, slots: Words) -> NDArray[Any]:
-        """See `TensealEngine`. SEAL wants representatives between -t/2 and t/2."""
-        signed = slots.astype(np.int64)
-        signed[signed > self._t // 2] -= self._t
-        return signed
-
-    def vector(self, context: Any, row: list[Any]) -> Any:
+    def zeros(self, context: Any) -> Any:
         """See `TensealEngine`."""
-        return native.BFVVector(context.data, row)
+        return tenseal.bfv_vector(context, [0] * self.parameters.slots)
+
+    def message(self, slots: Words) -> lpr.Residues:
+        """See `TensealEngine`: the polynomial with these values at roots of unity modulo t."""
+        values = np.empty_like(slots)
+        values[:, _places(self.ring.degree)] = slots
+        coefficients = lpr.transform(self.ring.degree, self._t).inverse(values)
+        return lpr.scale_up(coefficients, self.ring.prime, self._t)
 
     def tail(self) -> list[Field]:
         """See `TensealEngine`: the batch size."""
@@ -55,8 +57,19 @@ class BfvEngine(TensealEngine):
         return sums.astype(np.uint64)
 
 
+@cache
+def _places(degree: int) -> NDArray[np.int64]:
+    """Where the transform that holds them has the slots: SEAL's two rows are at the powers of 3
+    and at their negatives, which are each other's inverses.
+    """
+    first = powers_of_three(degree)
+    exponents = np.concatenate([first, 2 * degree - first])
+    places: NDArray[np.int64] = lpr.reversed_bits(degree)[exponents // 2]
+    return places
+
+
 @lru_cache(maxsize=8)
-def engine_of(parameters: Parameters, threads: int | None = None) -> BfvEngine:
+def engine_of(parameters: Parameters) -> BfvEngine:
     """The one engine of these parameters in this process: it keeps no key."""
     assert isinstance(parameters, BfvParameters)  # noqa: S101 - the registry's pair
-    return BfvEngine(parameters, threads)
+    return BfvEngine(parameters)

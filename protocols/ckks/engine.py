@@ -8,10 +8,12 @@ import tenseal
 from numpy.typing import NDArray
 
 from protocols.base import Parameters
+from protocols.ckks import embedding
 from protocols.ckks.parameters import CkksParameters, centre
-from protocols.he.engine import TensealEngine, double, dump, native, new_context
+from protocols.he.engine import TensealEngine, double, new_context
 from protocols.he.packing import Words
 from protocols.he.wire import Field
+from secagg import lpr
 from secagg.errors import DecodeError
 
 
@@ -20,32 +22,27 @@ class CkksEngine(TensealEngine):
 
     load_tensor: ClassVar[Any] = tenseal.ckks_tensor_from
 
-    def __init__(self, parameters: CkksParameters, threads: int | None = None) -> None:
-        super().__init__(parameters, threads)
+    def __init__(self, parameters: CkksParameters) -> None:
+        super().__init__(parameters)
         self._scale = 2.0**parameters.scale_bits
         self._centre = centre(parameters.packing)
         self._largest = parameters.packing.largest
 
     def context(self) -> Any:
         """See `TensealEngine`."""
-        context = new_context(tenseal.SCHEME_TYPE.CKKS, self.parameters, None, self.threads)
+        context = new_context(tenseal.SCHEME_TYPE.CKKS, self.parameters, None)
         context.global_scale = self._scale
         return context
 
-    def plain(self, slots: Words) -> NDArray[Any]:
-        """See `TensealEngine`: real numbers."""
-        return (slots.astype(np.int64) - self._centre).astype(np.float64)
-
-    def vector(self, context: Any, row: list[Any]) -> Any:
+    def zeros(self, context: Any) -> Any:
         """See `TensealEngine`."""
-        return native.CKKSVector(context.data, row, self._scale)
+        return tenseal.ckks_vector(context, [0.0] * self.parameters.slots)
 
-    def encrypted(self, context: Any, plain: NDArray[Any]) -> tuple[bytes, ...]:
-        """See `TensealEngine`; by TenSEAL's threads where there are several and work for them."""
-        if min(self.threads, len(plain)) == 1:
-            return super().encrypted(context, plain)
-        tensor = tenseal.plain_tensor(plain.T, dtype="float")
-        return dump(tenseal.ckks_tensor(context, tensor, scale=self._scale, batch=True))
+    def message(self, slots: Words) -> lpr.Residues:
+        """See `TensealEngine`: real slots, and the scale."""
+        reals = (slots.astype(np.int64) - self._centre).astype(np.float64)
+        coefficients = np.rint(embedding.inverse(reals) * self._scale).astype(np.int64)
+        return (coefficients + (coefficients >> 63 & self.ring.prime)).astype(np.uint64)
 
     def tail(self) -> list[Field]:
         """See `TensealEngine`: scale and batch size."""
@@ -66,7 +63,7 @@ class CkksEngine(TensealEngine):
 
 
 @lru_cache(maxsize=8)
-def engine_of(parameters: Parameters, threads: int | None = None) -> CkksEngine:
+def engine_of(parameters: Parameters) -> CkksEngine:
     """The one engine of these parameters in this process: it keeps no key."""
     assert isinstance(parameters, CkksParameters)  # noqa: S101 - the registry's pair
-    return CkksEngine(parameters, threads)
+    return CkksEngine(parameters)

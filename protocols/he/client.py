@@ -28,7 +28,9 @@ from protocols.he.messages import Batch, Offer, Present, Upload
 from protocols.he.parameters import HeParameters, Vector
 from secagg.codec import Bytes32, encode
 from secagg.errors import DecodeError, LocalError
+from secagg.prg import StreamKey
 from secagg.ring import check_vector
+from secagg.rng import RandomSource
 from secagg.seal import Sealer, suite
 
 
@@ -73,18 +75,28 @@ class Done(Terminal, frozen=True, tag="done"):
 
 
 class Client(Machine):
-    """One client of one session, number `me`. It draws nothing here: TenSEAL and HPKE do."""
+    """One client of one session, number `me`. It draws the seed of its encryption's coins when
+    it uploads, and nothing else; HPKE draws its own.
+    """
 
     role = "homomorphic client"
     receivable = Offer
     states = Idle | Joined | Bound | Ready | Done | Aborted
 
-    def __init__(self, session: Session, me: int, sealer: Sealer, engine: Encryptor) -> None:
+    def __init__(
+        self,
+        session: Session,
+        me: int,
+        source: RandomSource,
+        sealer: Sealer,
+        engine: Encryptor,
+    ) -> None:
         assert isinstance(session.parameters, HeParameters)  # noqa: S101 - the registry's pair
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")
         super().__init__(session, me, Idle())
         self.parameters = session.parameters
+        self._source = source
         self._sealer = sealer
         self._engine = engine
 
@@ -125,13 +137,19 @@ class Client(Machine):
         check_vector(event.values, self.parameters.length)
         if int(event.values.max()) >> self.parameters.modulus_bits:
             raise LocalError(f"a value does not fit in {self.parameters.modulus_bits} bits")
-        return Step(Done(), self._pieces(state, event.values))
+        coins = keys.coins(self._source.seed(), state.context)
+        return Step(Done(), self._pieces(state, event.values, coins))
 
-    def _pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
+    def _pieces(
+        self, state: Ready, values: Vector, coins: StreamKey
+    ) -> Iterator[tuple[int, Upload]]:
         """One piece at a time, so that hardly more than one is in memory unsealed."""
         to = suite(self.parameters.suite).public_key(state.sealing_key)
-        slots = (self.parameters.spread(values[piece]) for piece in self.parameters.pieces)
-        for index, ciphertexts in enumerate(self._engine.encrypt_each(state.key, slots)):
+        first = 0
+        for index, piece in enumerate(self.parameters.pieces):
+            slots = self.parameters.spread(values[piece])
+            ciphertexts = self._engine.encrypt(state.key, slots, coins, first)
+            first += len(ciphertexts)
             info = keys.sealing_info(state.context, self.me, index)
             sealed = self._sealer.seal(to, encode(Batch(ciphertexts)), info)
             yield SERVER, Upload(state.context, index, sealed)

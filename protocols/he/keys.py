@@ -1,7 +1,8 @@
-"""Contexts, and what the sealing of uploads is bound to."""
+"""Contexts, what the sealing of uploads is bound to, and what encryption draws from."""
 
 from secagg.context import bound_context, cohort_context
 from secagg.kdf import derive, digest, label
+from secagg.prg import KEY_BYTES, STREAM_KEY_BYTES, StreamKey
 from secagg.seal import KeyPair, Suite
 
 _NOTHING = digest("no cohort")
@@ -21,6 +22,12 @@ def opening_context(context0: bytes, key: bytes) -> bytes:
 def sealing_keys(suite: Suite, seed: bytes, context0: bytes) -> KeyPair:
     """The server's key pair of one session."""
     return suite.key_pair(derive(seed, "he server", context0, length=suite.seed_bytes))
+
+
+def coins(seed: bytes, context2: bytes) -> StreamKey:
+    """What a client's 32-byte seed is to the encryption of its one upload."""
+    raw = derive(seed, "he coins", context2, length=STREAM_KEY_BYTES)
+    return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
 
 
 def sealing_info(context2: bytes, client: int, index: int) -> bytes:

@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 
+def powers_of_three(degree: int) -> NDArray[np.int64]:
+    """3^i mod 2N for i below N / 2: slot i is the polynomial at that power of a root of unity
+    (and, of a row of a BFV ciphertext, at its inverse).
+    """
+    powers = np.ones(1, np.int64)
+    while powers.size < degree // 2:
+        step = pow(3, powers.size, 2 * degree)
+        powers = np.concatenate([powers, powers * step % (2 * degree)])
+    return powers
+
+
 @dataclass(frozen=True)
 class Packing:
     """bits: k; limb: w, at most k; fields: F; clients: n, the most summands; slots: of one

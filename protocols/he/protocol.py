@@ -16,13 +16,13 @@ from secagg.seal import Sealer
 class _Parties:
     """Machines of one scheme: methods and not closures, which no other process could be sent.
 
-    Their randomness is TenSEAL's, the sealer's and the server's source.
+    Their randomness is their sources', the sealer's and, for keys, TenSEAL's.
     """
 
     engine_of: Callable[[Parameters], Engine]
 
-    def client(self, session: Session, me: int, _source: RandomSource, sealer: Sealer) -> Client:
-        return Client(session, me, sealer, self.engine_of(session.parameters))
+    def client(self, session: Session, me: int, source: RandomSource, sealer: Sealer) -> Client:
+        return Client(session, me, source, sealer, self.engine_of(session.parameters))
 
     def server(self, session: Session, source: RandomSource) -> Server:
         return Server(session, source, self.engine_of(session.parameters))

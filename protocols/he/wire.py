@@ -8,7 +8,7 @@ our own parameters, so decompression is bounded before it begins.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from secagg.errors import DecodeError
@@ -29,17 +29,30 @@ Field = tuple[int, bytes | int]
 class Form:
     """What all SEAL objects of one kind share under one set of parameters.
 
-    prefix: the header before its length: magic, versions, compression; size: bytes of the
-    object once decompressed.
+    prefix: the header before its length: magic, versions, compression; frame: that of
+    Zstandard, up to its first block; size: bytes of the object once decompressed.
     """
 
     prefix: bytes
+    frame: bytes
     size: int
 
     @classmethod
     def of(cls, sample: bytes) -> "Form":
         """The form of an object that our own library wrote."""
-        return cls(sample[:8], _declared_size(sample))
+        size = _declared_size(sample)
+        return cls(sample[:8], sample[_HEADER : _first_block(sample)], size)
+
+    def wrap(self, contents: bytes) -> bytes:
+        """The object with these contents, `size` bytes: as an encoder writes what it cannot
+        compress, in blocks of their own length.
+        """
+        assert len(contents) == self.size  # noqa: S101 - made by this side, of this form
+        frame = self.frame + b"".join(
+            (int(at + _LARGEST_BLOCK >= self.size) | len(block) << 3).to_bytes(3, "little") + block
+            for at, block in _blocks(contents)
+        )
+        return self.prefix + struct.pack("<Q", _HEADER + len(frame)) + frame
 
     def check(self, raw: bytes) -> None:
         """Raise DecodeError unless `raw` may be handed to SEAL as such an object."""
@@ -64,11 +77,32 @@ def _declared_size(raw: bytes) -> int:
     return size + 256 if count == 2 else size
 
 
+def opening_of(sample: bytes, length: int) -> bytes:
+    """The first bytes of what is in an object whose first block is not compressed, as that of a
+    ciphertext never is. DecodeError where it is.
+    """
+    at = _first_block(sample)
+    header = int.from_bytes(sample[at : at + 3], "little")
+    if header >> 1 & 3 != _RAW or header >> 3 < length:
+        raise DecodeError("this TenSEAL compresses what does not compress")
+    return sample[at + 3 : at + 3 + length]
+
+
+def _first_block(raw: bytes) -> int:
+    return _HEADER + _MAGIC_AND_DESCRIPTOR + _CONTENT_SIZE[raw[_HEADER + 4]]
+
+
+def _blocks(contents: bytes) -> Iterator[tuple[int, bytes]]:
+    """Pieces that may be blocks, and where they begin."""
+    starts = range(0, len(contents), _LARGEST_BLOCK)
+    return ((at, contents[at : at + _LARGEST_BLOCK]) for at in starts)
+
+
 def _check_blocks(raw: bytes, size: int) -> None:
     """Walk the block headers: they end where the object ends, and their number bounds what they
     can become.
     """
-    at = _HEADER + _MAGIC_AND_DESCRIPTOR + _CONTENT_SIZE[raw[_HEADER + 4]]
+    at = _first_block(raw)
     for _ in range(size // _LARGEST_BLOCK + _BLOCKS_SPARE):
         header = int.from_bytes(raw[at : at + 3], "little")
         last, kind, length = header & 1, header >> 1 & 3, header >> 3

@@ -27,6 +27,7 @@ from tests.fuzz.decoders import Target, codec
 from tests.fuzz.machines import hand_over, in_state
 from tests.fuzz.mutate import changed_bytes, changed_message
 from tests.fuzz.sessions import Held, N, recorded_of
+from tests.protocols.recalling import coins
 
 HELPER = N + 1
 _HE = {
@@ -140,7 +141,7 @@ def _batch(name: str) -> tuple[Held, Upload, Offer, bytes]:
     offer = decode(session.held[1, "Bound"].due, Offer)
     server: Any = at.machine
     spread = server.parameters.spread(np.ones(server.parameters.length, np.uint64))
-    clear = encode(Batch(server._engine.encrypt(offer.key, spread)))
+    clear = encode(Batch(server._engine.encrypt(offer.key, spread, coins())))
     return at, decode(at.due, Upload), offer, clear
 
 

@@ -1,4 +1,4 @@
-"""TenSEAL for tests: real keys and ciphertexts, and the same ones for the same question.
+"""TenSEAL for tests: real keys, and always the same ones.
 
 TenSEAL cannot be seeded; with these engines a run of `ckks` or `bfv` can be replayed.
 """
@@ -11,19 +11,21 @@ import numpy as np
 
 from protocols import bfv, ckks
 from protocols.base import Parameters, Protocol
+from protocols.he import keys
 from protocols.he.client import Client
 from protocols.he.engine import Engine, Keys
 from protocols.he.holder import KeyHolder
 from protocols.he.server import Server
+from secagg.prg import StreamKey
+from secagg.rng import SystemSource
 
 
 class RecallingEngine(Engine):
-    """One key pair for one set of parameters, and one ciphertext for one content."""
+    """One key pair for one set of parameters."""
 
     def __init__(self, real: Engine) -> None:
         self.real = real
         self._keys: Keys | None = None
-        self._encrypted: dict[tuple[bytes, bytes], tuple[bytes, ...]] = {}
 
     def new_keys(self) -> Keys:
         self._keys = self._keys or self.real.new_keys()
@@ -32,11 +34,10 @@ class RecallingEngine(Engine):
     def check_public(self, public: bytes) -> None:
         self.real.check_public(public)
 
-    def encrypt(self, public: bytes, slots: np.ndarray) -> tuple[bytes, ...]:
-        question = (public, slots.tobytes())
-        if question not in self._encrypted:
-            self._encrypted[question] = self.real.encrypt(public, slots)
-        return self._encrypted[question]
+    def encrypt(
+        self, public: bytes, slots: np.ndarray, coins: StreamKey, first: int = 0
+    ) -> tuple[bytes, ...]:
+        return self.real.encrypt(public, slots, coins, first)
 
     def check(self, ciphertexts: Sequence[bytes], count: int) -> None:
         self.real.check(ciphertexts, count)
@@ -58,10 +59,15 @@ def recalling(folder: ModuleType) -> Protocol:
         real.name,
         real.parameters,
         real.configure,
-        lambda s, me, _source, sealer: Client(s, me, sealer, engine_of(s.parameters)),
+        lambda s, me, source, sealer: Client(s, me, source, sealer, engine_of(s.parameters)),
         lambda s, source: Server(s, source, engine_of(s.parameters)),
         lambda s, me, _source, _sealer: KeyHolder(s, me, engine_of(s.parameters)),
     )
 
 
 CKKS, BFV = recalling(ckks), recalling(bfv)
+
+
+def coins() -> StreamKey:
+    """Of one encryption, drawn for it."""
+    return keys.coins(SystemSource().seed(), bytes(32))

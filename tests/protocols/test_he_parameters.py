@@ -18,6 +18,7 @@ from protocols.he.primes import is_prime, prime_above, prime_below
 from secagg.errors import DecodeError, LocalError, ParameterError
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer
+from tests.protocols.recalling import coins
 from tests.protocols.support import examples, random_values, session_of, top_values
 
 BOTH = pytest.mark.parametrize("folder", [ckks, bfv], ids=lambda m: m.__name__[10:])
@@ -163,7 +164,7 @@ def opened_sum(parameters, clients: int, rows: int) -> Opened:
     for _ in range(clients):
         slots = rng.integers(0, packing.largest, (rows, packing.slots), np.uint64, endpoint=True)
         exact += slots.astype(np.int64) - centre(packing)
-        sent = engine.encrypt(keys.public, slots)
+        sent = engine.encrypt(keys.public, slots, coins())
         total = sent if total is None else engine.add(total, sent)
     raw: list[np.ndarray] = []
     engine.opened = lambda plain, _clients: raw.append(plain) or np.zeros(1, np.uint64)

@@ -31,6 +31,7 @@ from secagg.codec import decode, encode
 from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.rng import SystemSource
 from secagg.seal import HpkeSealer, suite
+from tests.protocols.recalling import coins
 from tests.protocols.support import APPLICATION, exact_sum, random_values, session_of
 
 N, LENGTH, BITS = 3, 9000, 16
@@ -55,7 +56,8 @@ class Play:
         self.server = Server(self.session, SystemSource(), self.engine)
         self.holder = KeyHolder(self.session, HOLDER, self.engine)
         self.clients = {
-            u: Client(self.session, u, HpkeSealer(), self.engine) for u in range(1, N + 1)
+            u: Client(self.session, u, SystemSource(), HpkeSealer(), self.engine)
+            for u in range(1, N + 1)
         }
         self.server.handle(Begin(APPLICATION))
         (key,) = self.holder.handle(Join())
@@ -102,7 +104,7 @@ class Play:
 
     def encrypted(self, *, key: bytes | None = None, count: int = 1) -> tuple[bytes, ...]:
         slots = np.ones((count, self.parameters.slots), np.uint64)
-        return self.engine.encrypt(key or decode(self.key, PublicKey).key, slots)
+        return self.engine.encrypt(key or decode(self.key, PublicKey).key, slots, coins())
 
 
 def refused(machine, sender: int, data: bytes, match: str) -> None:
@@ -153,7 +155,7 @@ def test_ciphertexts_of_the_wrong_size_level_scale_or_number_are_refused(folder)
     (good,) = play.encrypted()
     longer = folder.engine_of(folder.configure(N, LENGTH, BITS, security=256))
     (large,) = longer.encrypt(
-        longer.new_keys().public, np.ones((1, longer.parameters.slots), np.uint64)
+        longer.new_keys().public, np.ones((1, longer.parameters.slots), np.uint64), coins()
     )
     cases = {
         "0 ciphertexts in a piece of 1": (),
@@ -169,7 +171,7 @@ def test_ciphertexts_of_the_wrong_size_level_scale_or_number_are_refused(folder)
         finer = play.parameters.scale_bits - 1
         other = ckks.engine_of(replace(play.parameters, scale_bits=finer))
         slots = np.ones((1, play.parameters.slots), np.uint64)
-        wrong = other.encrypt(decode(play.key, PublicKey).key, slots)
+        wrong = other.encrypt(decode(play.key, PublicKey).key, slots, coins())
         refused(play.server, 1, encode(play.sealed(wrong)), "level, scale or size")
 
 
@@ -330,9 +332,9 @@ def test_what_is_not_among_the_sum_is_refused_with_the_number_of_clients(folder)
     largest = play.parameters.packing.largest
     slots = np.full((1, play.parameters.slots), largest, np.uint64)
     key = decode(play.key, PublicKey).key
-    total = play.engine.encrypt(key, slots)
+    total = play.engine.encrypt(key, slots, coins())
     for _ in range(2):
-        total = play.engine.add(total, play.engine.encrypt(key, slots))
+        total = play.engine.add(total, play.engine.encrypt(key, slots, coins()))
     with pytest.raises(ProtocolAborted, match="no sum"):
         play.to_holder(replace(piece, ciphertexts=total, contributors=2))
 
