@@ -28,28 +28,30 @@ from protocols.he.messages import Batch, Offer, Present, Upload
 from protocols.he.parameters import HeParameters, Vector
 from secagg.codec import Bytes32, encode
 from secagg.errors import DecodeError, LocalError
-from secagg.prg import StreamKey
 from secagg.ring import check_vector
 from secagg.rng import RandomSource
 from secagg.seal import Sealer, suite
 
 
 class Idle(State, frozen=True, tag="idle"):
-    """Before the session."""
+    """Before the session. seed: of the coins of its encryption, until they are used."""
 
     stage: ClassVar[str] = "join"
+    seed: Bytes32
 
 
 class Joined(State, frozen=True, tag="joined"):
     """It has said that it is there, and not what it trains."""
 
     stage: ClassVar[str] = "join"
+    seed: Bytes32
 
 
 class Bound(State, frozen=True, tag="bound"):
     """It waits for the key."""
 
     stage: ClassVar[str] = "join"
+    seed: Bytes32
     context: Bytes32
     application: Bytes32
 
@@ -63,6 +65,7 @@ class Ready(State, frozen=True, tag="ready"):
     """It can contribute."""
 
     stage: ClassVar[str] = "upload"
+    seed: Bytes32
     context: Bytes32
     key: bytes
     sealing_key: bytes
@@ -75,8 +78,8 @@ class Done(Terminal, frozen=True, tag="done"):
 
 
 class Client(Machine):
-    """One client of one session, number `me`. It draws the seed of its encryption's coins when
-    it uploads, and nothing else; HPKE draws its own.
+    """One client of one session, number `me`. It draws the seed of its encryption's coins, and
+    nothing else; HPKE draws its own.
     """
 
     role = "homomorphic client"
@@ -94,21 +97,20 @@ class Client(Machine):
         assert isinstance(session.parameters, HeParameters)  # noqa: S101 - the registry's pair
         if not 1 <= me <= session.parameters.clients:
             raise LocalError(f"client {me} of {session.parameters.clients}")
-        super().__init__(session, me, Idle())
+        super().__init__(session, me, Idle(source.seed()))
         self.parameters = session.parameters
-        self._source = source
         self._sealer = sealer
         self._engine = engine
 
     @on(Idle, Join)
-    def join(self, _state: Idle, _event: Join) -> Step[Joined]:
+    def join(self, state: Idle, _event: Join) -> Step[Joined]:
         """Say that it is there."""
-        return Step(Joined(), ((SERVER, Present(self.session.context)),))
+        return Step(Joined(state.seed), ((SERVER, Present(self.session.context)),))
 
     @on(Joined, Begin)
-    def bind(self, _state: Joined, event: Begin) -> Step[Bound]:
+    def bind(self, state: Joined, event: Begin) -> Step[Bound]:
         """Fix what is trained, by this client's own hash of what it received."""
-        return Step(Bound(self.session.context, event.application))
+        return Step(Bound(state.seed, self.session.context, event.application))
 
     @receives(Bound, Offer)
     def take_key(self, state: Bound, offer: Offer, sender: int) -> Step[Ready]:
@@ -129,7 +131,7 @@ class Client(Machine):
         context2 = keys.upload_context(
             self.session.context, state.application, offer.key, offer.sealing_key
         )
-        return Step(Ready(context2, offer.key, offer.sealing_key))
+        return Step(Ready(state.seed, context2, offer.key, offer.sealing_key))
 
     @on(Ready, Contribute)
     def upload(self, state: Ready, event: Contribute) -> Step[Done]:
@@ -137,15 +139,12 @@ class Client(Machine):
         check_vector(event.values, self.parameters.length)
         if int(event.values.max()) >> self.parameters.modulus_bits:
             raise LocalError(f"a value does not fit in {self.parameters.modulus_bits} bits")
-        coins = keys.coins(self._source.seed(), state.context)
-        return Step(Done(), self._pieces(state, event.values, coins))
+        return Step(Done(), self._pieces(state, event.values))
 
-    def _pieces(
-        self, state: Ready, values: Vector, coins: StreamKey
-    ) -> Iterator[tuple[int, Upload]]:
+    def _pieces(self, state: Ready, values: Vector) -> Iterator[tuple[int, Upload]]:
         """One piece at a time, so that hardly more than one is in memory unsealed."""
         to = suite(self.parameters.suite).public_key(state.sealing_key)
-        first = 0
+        coins, first = keys.coins(state.seed, state.context), 0
         for index, piece in enumerate(self.parameters.pieces):
             slots = self.parameters.spread(values[piece])
             ciphertexts = self._engine.encrypt(state.key, slots, coins, first)
