@@ -22,8 +22,9 @@ from secagg.signing import ED25519, ML_DSA_65, Identity
 
 HYBRID, CLASSIC = "MLKEM768-X25519", "X25519"
 SIGNATURES = (ED25519, ML_DSA_65)
-OFTEN = 10
-"""Short rounds in a row: a machine whose speed changes is seen in all its moods."""
+OFTEN, SHORT = 10, 10**5
+"""Rounds of at most so many values in a row: a machine whose speed changes is seen in all its
+moods."""
 
 
 def client_round(d: int, neighbours: int, suite: str = HYBRID) -> Line:
@@ -129,7 +130,7 @@ def whole_round(d: int, clients: int, dropped: int, suite: str) -> Line:
 def active_round(d: int, clients: int, dropped: int, suite: str) -> Line:
     """The same in active mode, beside semi-honest mode: all parties' processor time."""
     updates, gone, mean = _updates(d, clients, dropped)
-    source, often = SystemSource(), max(1, OFTEN * 10**5 // d // 2)
+    source, often = SystemSource(), OFTEN // 2 if d <= SHORT else 1
     signers = {u: Identity.draw(ED25519, source) for u in updates}
 
     def active() -> NDArray[np.float64]:
