@@ -226,8 +226,8 @@ def _spread(
 ) -> None:
     """`piece(low, high)` for all of `range(size)`; `alone`: without kernels, in this thread."""
     if alone:
-        for low in range(0, size, _PIECE):
-            piece(low, min(low + _PIECE, size))
+        for low in range(0, size, _PIECE // 4):  # with its float64 it stays there too
+            piece(low, min(low + _PIECE // 4, size))
         return
     from secagg.kernels import _parallel  # noqa: PLC0415 - imports numba
 
@@ -257,14 +257,19 @@ def _encode_numpy(
     """Reference: `secagg.kernels.encode.encode`."""
     exact = values.astype(np.float64)
     beyond = int(np.count_nonzero(~(np.abs(exact) <= clip)))
-    broken = int(np.count_nonzero(~np.isfinite(exact)))
-    exact = np.where(exact < clip, exact, clip)
-    exact = np.where(exact > -clip, exact, -clip)
-    shifted = weight * ((exact + clip) * scale)
-    whole = np.floor(shifted)
-    up = (shifted - whole) + words * 2.0**-32 >= 1  # not floor(shifted + coin): it would round
+    broken = int(np.count_nonzero(~np.isfinite(exact))) if beyond else 0
+    if beyond:
+        exact = np.where(exact < clip, exact, clip)
+        exact = np.where(exact > -clip, exact, -clip)
+    exact += clip
+    exact *= scale
+    exact *= weight
+    whole = np.floor(exact)
+    exact -= whole
+    exact += words * 2.0**-32
+    whole += exact >= 1  # not floor(shifted + coin): it would round
     # at x = clip a float error of one unit in the last place must not leave the range
-    words[:] = np.minimum(whole + up, top)
+    words[:] = np.minimum(whole, top, out=whole)
     return beyond, broken
 
 
