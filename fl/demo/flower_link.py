@@ -19,6 +19,10 @@ from fl.runner.pool import RunnerError
 RUN = "run"
 COMES_UP = 60.0
 """Seconds in which the SuperLink must listen."""
+TASK_POLL = "0.2"
+"""Seconds between two looks of a SuperExec for work, unless the environment says otherwise; Flower
+waits one, and a process that could run waits with it. A look takes 2 to 4 ms of CPU time.
+"""
 PROJECT = """\
 [project]
 name = "{name}"
@@ -113,6 +117,7 @@ class LocalLink:
         own.mkdir(exist_ok=True)
         code = [self._code, Path(__file__).parents[2], os.environ.get("PYTHONPATH")]
         return {
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL,
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": os.pathsep.join(str(each) for each in code if each),
