@@ -8,7 +8,7 @@ An Ed25519 key must be the canonical encoding of a point of large order. Under a
 order 1, 2, 4 or 8 one signature holds for many messages, and OpenSSL verifies it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -118,6 +118,11 @@ def verify_all(claims: Sequence[Claim]) -> None:
                 claim.public.verify(claim.signature, claim.message)
             except DecodeError as error:
                 raise DecodeError(f"{claim.what}: {error}") from None
+
+
+def prepare(publics: Iterable[PublicIdentity]) -> None:
+    """Make once what signatures under any of these keys are verified with, one by one as well."""
+    ed25519.prepare([public._handle for public in publics if public.scheme == ED25519])
 
 
 class Signer(Protocol):

@@ -49,9 +49,11 @@ def _mask(acc: prg.Words, name: str) -> None:
 
 
 def _signatures() -> None:
-    """As many as are verified together, under keys of public seeds."""
+    """As many as are verified together, under keys of public seeds; then one of them alone."""
     keys = [Identity.from_seed(ED25519, bytes([n]) * SEED_BYTES) for n in range(MOST_ALONE + 1)]
-    verify_all([Claim("", key.public, key.sign(b""), b"") for key in keys])
+    claims = [Claim("", key.public, key.sign(b""), b"") for key in keys]
+    verify_all(claims)
+    claims[0].public.verify(claims[0].signature, b"")
 
 
 def _encryption() -> None:

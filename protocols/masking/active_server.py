@@ -29,6 +29,7 @@ from protocols.masking.server_state import (
 from secagg.errors import DecodeError, LocalError
 from secagg.identity import Roster
 from secagg.rng import RandomSource
+from secagg.signing import prepare
 
 
 class ActiveServer(BaseServer):
@@ -45,6 +46,7 @@ class ActiveServer(BaseServer):
         if session.members is None:
             raise LocalError("active mode needs the roster of identity keys in the session")
         self._members: Roster = session.members
+        prepare(member.public for member in self._members.members)  # once for all its rounds
 
     @on(Collecting, RoundClosed)
     def fix_survivors(self, state: Collecting, _event: RoundClosed) -> Step[Confirming]:

@@ -47,12 +47,17 @@ def compiles() -> bool:
     return not _config.DISABLE_JIT and sys.byteorder == "little"
 
 
+def features() -> set[str]:
+    """LLVM's names of what this x86 CPU can do and numba may use, under its current settings."""
+    if platform.machine().lower() not in {"x86_64", "amd64"} or not compiles():
+        return set()
+    flags = _host_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES
+    return {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
+
+
 def aes_kernels() -> tuple[str, ...]:
     """The AES kernels that numba can compile for this CPU, under its current settings."""
-    if platform.machine().lower() not in {"x86_64", "amd64"} or not compiles():
-        return ()
-    flags = _host_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES
-    present = {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
+    present = features()
     return tuple(name for name, needed in _NEEDS.items() if needed <= present)
 
 

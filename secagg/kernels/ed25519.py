@@ -1,13 +1,11 @@
-"""Sums of multiples of known points of Ed25519, for eight signatures at once.
+"""Sums of multiples of known points of Ed25519, for eight signatures at once, or for one.
 
 Everything here is public (signatures, messages, and the keys that verify them), so branches and
 addresses depend on values. A lane is a signature, or a key whose table is made; vectors have
 eight 64-bit lanes whatever the CPU: LLVM splits them where registers are narrower.
 
-An element modulo p = 2^255 - 19 is ten limbs of 26 and 25 bits by turns, each a vector: 80
-words. It is *reduced* where its limbs are below 2^26 + 2^17 and 2^25 + 2^17, and of size s where
-they are below s times that. A product of sizes s and t is reduced, if t <= 3 (so that 19 times a
-limb has 32 bits) and s * t <= 16 (so that ten products, most of them 19-fold or 38-fold, have 64).
+Elements modulo p = 2^255 - 19 and their sizes are those of `secagg.kernels.field25519`: ten limbs,
+each a vector, 80 words.
 
 Points have the extended coordinates of Hisil, Wong, Carter and Dawson (Asiacrypt 2008) for
 a = -1: x = X/Z, y = Y/Z, xy = T/Z, four elements. The formulas are complete, because d is not a
@@ -16,7 +14,8 @@ the point, for j below 8, so that eight digits of a scalar are used between two 
 An entry is y + x, y - x and 2dxy, two limbs a word, and an empty word.
 
 The kernels and the intrinsics they call share this file on purpose: numba's cache looks only
-at the file of the kernel to see whether it is stale.
+at the file of the kernel to see whether it is stale. So a change of the field's file has to
+change this one, too: FIELD is its digest.
 """
 
 from typing import Any
@@ -25,12 +24,14 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from secagg.kernels._jit import compiles, declare, intrinsic, kernel
+from secagg.kernels._jit import compiles, intrinsic, kernel
+from secagg.kernels.field25519 import LANES, LIMBS, TWICE_PRIME, VECTOR, WIDTHS, Field, spread
 
 __all__ = [
     "COMBS",
     "ELEMENT_WORDS",
     "ENTRY_WORDS",
+    "FIELD",
     "KEY_ENTRIES",
     "LANES",
     "LIMBS",
@@ -42,9 +43,7 @@ __all__ = [
     "fill_tables",
 ]
 
-LANES = 8
-LIMBS = 10
-WIDTHS = (26, 25) * 5
+FIELD = "76eb0a4d0fad6381"
 ELEMENT_WORDS = LIMBS * LANES
 POINT_WORDS = 4 * ELEMENT_WORDS
 COMBS = 8
@@ -59,87 +58,10 @@ _SHIFTS = [sum(WIDTHS[:limb]) for limb in range(LIMBS)]
 _TWICE_D_LIMBS = np.array(
     [_TWICE_D >> at & (1 << w) - 1 for at, w in zip(_SHIFTS, WIDTHS, strict=True)], np.uint64
 )
-_TWICE_PRIME = np.array([2 * (2**w - 1) for w in WIDTHS], np.uint64)
-_TWICE_PRIME[0] -= np.uint64(36)
 _WIDTHS = np.array(WIDTHS, np.uint64)
 _U0, _U1, _U7, _U8, _U19, _U32, _U255 = (np.uint64(n) for n in (0, 1, 7, 8, 19, 32, 255))
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_I64, LANES)
-_VECTORS = ir.LiteralStructType([_VECTOR] * LIMBS)
-
-
-def _spread(word: int) -> Any:
-    return ir.Constant(_VECTOR, [word] * LANES)
-
-
-class _Field:
-    """Emits arithmetic on elements, each a list of ten vectors."""
-
-    def __init__(self, builder: Any) -> None:
-        self.builder = builder
-
-    def add(self, one: list[Any], other: list[Any]) -> list[Any]:
-        """Of the size of both together."""
-        return [self.builder.add(a, b) for a, b in zip(one, other, strict=True)]
-
-    def subtract(self, one: list[Any], other: list[Any]) -> list[Any]:
-        """`one + 2p - other`, of the size of `one` and 2 more; `other` is reduced."""
-        raised = self.add(one, [_spread(int(limb)) for limb in _TWICE_PRIME])
-        return [self.builder.sub(a, b) for a, b in zip(raised, other, strict=True)]
-
-    def times(self, one: list[Any], other: list[Any]) -> list[Any]:
-        """The product, reduced; see above for the sizes."""
-        return self._call("secagg.ed25519.times", one, other)
-
-    def square(self, one: list[Any]) -> list[Any]:
-        """The square, reduced."""
-        return self._call("secagg.ed25519.square", one)
-
-    def carry(self, limbs: list[Any]) -> list[Any]:
-        """The same element: what each limb has above its width goes up, all at once."""
-        build = self.builder
-        over = [build.lshr(limb, _spread(w)) for limb, w in zip(limbs, WIDTHS, strict=True)]
-        rest = [build.and_(a, _spread((1 << w) - 1)) for a, w in zip(limbs, WIDTHS, strict=True)]
-        top = over.pop()
-        over.insert(0, self._sum([top, build.shl(top, _spread(1)), build.shl(top, _spread(4))]))
-        return self.add(rest, over)
-
-    def _call(self, name: str, *factors: list[Any]) -> list[Any]:
-        """Through a function that a module has once: inlined, it takes long to compile."""
-        kind = ir.FunctionType(_VECTORS, [_VECTOR] * LIMBS * len(factors))
-        function = declare(self.builder.module, kind, name)
-        if function.is_declaration:
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inside = _Field(ir.IRBuilder(function.append_basic_block()))
-            product = inside._product(function.args[:LIMBS], function.args[-LIMBS:])
-            value = ir.Constant(_VECTORS, ir.Undefined)
-            for limb, vector in enumerate(product):
-                value = inside.builder.insert_value(value, vector, limb)
-            inside.builder.ret(value)
-        both = self.builder.call(function, [limb for factor in factors for limb in factor])
-        return [self.builder.extract_value(both, limb) for limb in range(LIMBS)]
-
-    def _product(self, one: Any, other: Any) -> list[Any]:
-        """Limbs i and j meet in limb i + j, doubled where both have 25 bits; 2^255 is 19."""
-        build, low, same = self.builder, _spread(2**32 - 1), one == other
-        right = [build.and_(limb, low) for limb in other]  # so that LLVM sees 32-bit factors
-        right19 = [build.and_(build.mul(limb, _spread(19)), low) for limb in right]
-        products: list[list[Any]] = [[] for _ in range(LIMBS)]
-        for i in range(LIMBS):
-            left = [build.and_(build.shl(one[i], _spread(n)), low) for n in range(3)]
-            for j in range(i if same else 0, LIMBS):
-                a = left[(i & j & 1) + (same and i < j)]
-                b = right[j] if i + j < LIMBS else right19[j]
-                products[(i + j) % LIMBS].append(build.mul(a, b))
-        return self.carry(self.carry([self._sum(each) for each in products]))
-
-    def _sum(self, terms: list[Any]) -> Any:
-        total = terms[0]
-        for term in terms[1:]:
-            total = self.builder.add(total, term)
-        return total
 
 
 class _Memory:
@@ -153,7 +75,7 @@ class _Memory:
         word = self.builder.gep(self.data, [self.builder.add(index, _I64(more))])
         return self.builder.bitcast(word, kind.as_pointer())
 
-    def load(self, index: Any, more: int = 0, kind: Any = _VECTOR) -> Any:
+    def load(self, index: Any, more: int = 0, kind: Any = VECTOR) -> Any:
         return self.builder.load(self._at(index, more, kind), align=8)
 
     def element(self, index: Any, more: int = 0) -> list[Any]:
@@ -161,14 +83,14 @@ class _Memory:
 
     def store(self, element: list[Any], index: Any, more: int = 0) -> None:
         for limb, vector in enumerate(element):
-            place = self._at(index, more + LANES * limb, _VECTOR)
+            place = self._at(index, more + LANES * limb, VECTOR)
             self.builder.store(vector, place, align=8)
 
 
 def _entries(builder: Any, first: list[Any]) -> list[list[Any]]:
     """The three elements whose words begin at `first` for each lane: eight rows as columns."""
     addresses = [builder.mul(word, _I64(8)) for word in first]
-    pointers = [builder.inttoptr(address, _VECTOR.as_pointer()) for address in addresses]
+    pointers = [builder.inttoptr(address, VECTOR.as_pointer()) for address in addresses]
     words = []
     for half in range(2):
         rows = [builder.load(builder.gep(place, [_I64(half)]), align=8) for place in pointers]
@@ -180,12 +102,12 @@ def _entries(builder: Any, first: list[Any]) -> list[list[Any]]:
                 pair = rows[at], rows[at + distance]
                 rows[at], rows[at + distance] = (builder.shuffle_vector(*pair, m) for m in masks)
         words += rows
-    low, shift = _spread(2**32 - 1), _spread(32)
+    low, shift = spread(2**32 - 1), spread(32)
     limbs = [each for w in words for each in (builder.and_(w, low), builder.lshr(w, shift))]
     return [limbs[at : at + LIMBS] for at in range(0, 3 * LIMBS, LIMBS)]
 
 
-def _store_point(field: _Field, memory: _Memory, at: Any, of: tuple[list[Any], ...]) -> None:
+def _store_point(field: Field, memory: _Memory, at: Any, of: tuple[list[Any], ...]) -> None:
     """The last products of both formulas below."""
     e, f, g, h = of
     for more, pair in {_X: (f, e), _Y: (g, h), _Z: (f, g), _T: (h, e)}.items():
@@ -197,7 +119,7 @@ def _double(typing: Any, values: Any, at: Any) -> Any:
     """Double the point at `at` in each lane (dbl-2008-hwcd)."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        field, memory = _Field(builder), _Memory(context, builder, signature, args, 0)
+        field, memory = Field(builder), _Memory(context, builder, signature, args, 0)
         x, y, z = (memory.element(args[1], more) for more in (_X, _Y, _Z))
         a, b, zz = field.square(x), field.square(y), field.square(z)
         h, g = field.add(a, b), field.subtract(a, b)
@@ -216,7 +138,7 @@ def _add(typing: Any, values: Any, at: Any, lanes: Any, base: Any) -> Any:
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        field, memory = _Field(builder), _Memory(context, builder, signature, args, 0)
+        field, memory = Field(builder), _Memory(context, builder, signature, args, 0)
         places = _Memory(context, builder, signature, args, 2)
         first = [places.load(_I64(lane), kind=_I64) for lane in range(LANES)]
         plus, minus, product = _entries(builder, [builder.add(word, args[3]) for word in first])
@@ -237,7 +159,7 @@ def _times(typing: Any, values: Any, out: Any, one: Any, other: Any) -> Any:
     """The element at `out` becomes the product of two others."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        field, memory = _Field(builder), _Memory(context, builder, signature, args, 0)
+        field, memory = Field(builder), _Memory(context, builder, signature, args, 0)
         memory.store(field.times(*map(memory.element, args[2:])), args[1])
         return context.get_dummy_value()
 
@@ -249,7 +171,7 @@ def _square(typing: Any, values: Any, at: Any) -> Any:
     """The element at `at` becomes its square."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        field, memory = _Field(builder), _Memory(context, builder, signature, args, 0)
+        field, memory = Field(builder), _Memory(context, builder, signature, args, 0)
         memory.store(field.square(memory.element(args[1])), args[1])
         return context.get_dummy_value()
 
@@ -267,6 +189,13 @@ def _set_to(values: Any, at: int, number: int) -> None:
     """The element at `at` becomes a number below 2^25."""
     for word in range(ELEMENT_WORDS):
         values[at + word] = np.uint64(number) if word < LANES else _U0
+
+
+@kernel
+def _set_neutral(values: Any, at: int) -> None:
+    """The point at `at` becomes the neutral one."""
+    for coordinate in (_X, _Y, _Z, _T):
+        _set_to(values, at + coordinate, int(coordinate in (_Y, _Z)))
 
 
 @kernel
@@ -322,7 +251,7 @@ def _write(values: Any, at: int, twice_d: int, tables: Any, lanes: Any, more: in
     for lane in range(LANES):
         for word in range(LIMBS // 2):
             low, to = at + 2 * LANES * word + lane, lanes[lane] + more + word
-            high, raised = low + LANES, _TWICE_PRIME[2 * word] + (_TWICE_PRIME[1] << _U32)
+            high, raised = low + LANES, TWICE_PRIME[2 * word] + (TWICE_PRIME[1] << _U32)
             x = values[low + _X] | values[high + _X] << _U32
             y = values[low + _Y] | values[high + _Y] << _U32
             t = values[low + _Z] | values[high + _Z] << _U32
@@ -344,8 +273,7 @@ def _start(points: Any, group: int, entries: int, values: Any, lanes: Any) -> No
     _times(values, POINT_WORDS + _T, POINT_WORDS + _X, POINT_WORDS + _Y)
     step = entries * POINT_WORDS
     for comb in range(COMBS):
-        for coordinate in (_X, _Y, _Z, _T):
-            _set_to(values, comb * step + coordinate, int(coordinate in (_Y, _Z)))
+        _set_neutral(values, comb * step)
         if comb > 0:
             _copy(values, comb * step + POINT_WORDS, (comb - 1) * step + POINT_WORDS, POINT_WORDS)
             for _ in range(256 // COMBS):
@@ -406,36 +334,54 @@ def _encode(values: Any, at: int, out: Any, row: int) -> None:
 
 
 @kernel
-def encode_sums(one: int, tables: Any, ones: Any, others: Any, out: Any, values: Any) -> None:
-    """`out[i]`: the encoding of ones[i] times the point of `one`, plus others[i] times point i.
+def encode_sums(one: Any, tables: Any, ones: Any, others: Any, out: Any, values: Any) -> None:
+    """`out[i]`: the encoding of ones[i] times the point of `one[i]`, plus others[i] times point i.
 
-    one: where there is a table with ONE_ENTRIES, as an address divided by 8; tables: n of those
-    with KEY_ENTRIES; ones, others, out: (n, 32) bytes; scalars have any 256 bits, least
+    one, tables: where there are tables with ONE_ENTRIES and with KEY_ENTRIES, as addresses
+    divided by 8; ones, others, out: (n, 32) bytes; scalars have any 256 bits, least
     significant byte first; values: room for a point and an element for each of ceil(n / LANES)
     groups, and 3 elements.
+
+    Or a single sum: eight rows of 4 bytes, each a comb's, with tables that begin there. Their
+    sums are added up to the only row of `out`; values: room for two points.
     """
-    count = out.shape[0]
-    groups, step = (count + LANES - 1) // LANES, 32 // COMBS
-    lanes = np.empty(LANES, np.int64)
+    count, step, lanes = len(others), 32 // COMBS, np.empty(LANES, np.int64)
+    groups, combs = (count + LANES - 1) // LANES, others.shape[1] // step
     for group in range(groups):
         at = group * POINT_WORDS
-        for coordinate in (_X, _Y, _Z, _T):
-            _set_to(values, at + coordinate, int(coordinate in (_Y, _Z)))
+        _set_neutral(values, at)
         for nibble in range(2 * step - 1, -1, -1):
-            for _ in range(4):
+            for _ in range(4 if nibble < 2 * step - 1 else 0):  # nothing to double at first
                 _double(values, at)
-            for comb in range(COMBS):
-                byte = comb * step + nibble // 2
+            for comb in range(combs):
+                byte, shift = comb * step + nibble // 2, 4 * (nibble & 1)
                 for lane in range(LANES):
                     row = min(group * LANES + lane, count - 1)
-                    digit = (np.int64(others[row, byte]) >> (4 * (nibble & 1))) & 15
+                    digit = (np.int64(others[row, byte]) >> shift) & 15
                     lanes[lane] = tables[row] + digit * ENTRY_WORDS
                 _add(values, at, lanes, comb * KEY_ENTRIES * ENTRY_WORDS)
                 if nibble & 1 == 0:
                     for lane in range(LANES):
                         row = min(group * LANES + lane, count - 1)
-                        lanes[lane] = np.int64(ones[row, byte]) * ENTRY_WORDS
-                    _add(values, at, lanes, one + comb * ONE_ENTRIES * ENTRY_WORDS)
+                        lanes[lane] = one[row] + np.int64(ones[row, byte]) * ENTRY_WORDS
+                    _add(values, at, lanes, comb * ONE_ENTRIES * ENTRY_WORDS)
+    if combs == 1:
+        _add_up(values, lanes)
     _make_affine(values, 0, POINT_WORDS, groups, groups * POINT_WORDS)
-    for row in range(count):
+    for row in range(len(out)):
         _encode(values, row // LANES * POINT_WORDS + row % LANES, out, row)
+
+
+@kernel
+def _add_up(values: Any, lanes: Any) -> None:
+    """The first point becomes, in every lane, the sum over its lanes."""
+    twice_d, entries = POINT_WORDS, POINT_WORDS + ELEMENT_WORDS
+    _make_affine(values, 0, POINT_WORDS, 1, POINT_WORDS)
+    for word in range(ELEMENT_WORDS):
+        values[twice_d + word] = _TWICE_D_LIMBS[word // LANES]
+    lanes[:] = np.arange(LANES) * ENTRY_WORDS
+    _write(values, 0, twice_d, values[entries:], lanes, 0)
+    _set_neutral(values, 0)
+    for lane in range(LANES):
+        lanes[:] = lane * ENTRY_WORDS
+        _add(values, 0, lanes, values.ctypes.data // 8 + entries)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from secagg import ed25519
 from secagg.errors import DecodeError
 from secagg.rng import SeededSource
-from secagg.signing import Claim, Identity, PublicIdentity, verify_all
+from secagg.signing import Claim, Identity, PublicIdentity, prepare, verify_all
 from tests.secagg import ed25519_reference as reference
 from tests.secagg.ed25519_reference import BASE, NEUTRAL, L, P, Signed
 
@@ -48,14 +48,26 @@ PUBLISHED = [  # RFC 8032, 7.1: tests 1, 2, 3 and SHA(abc)
 ]
 
 
-@pytest.fixture
-def together() -> Together:
-    """The compiled verdicts, also of few signatures."""
+@pytest.fixture(params=["together", "alone"])
+def together(request: pytest.FixtureRequest) -> Together:
+    """The compiled verdicts, also of few signatures; or of each by itself."""
     compiled = ed25519._compiled()
     if compiled is None:
         pytest.skip("numba does not compile here")
     keys = cache(ed25519.Key)
-    return lambda claims: ed25519._verified(compiled, [(keys(k), s, m) for k, s, m in claims])
+
+    def alone(claim: ed25519.Claim) -> bool:
+        ed25519._tables(compiled, [claim[0]])
+        assert claim[0]._table
+        return ed25519._verified_alone(compiled, claim[0]._table, claim)
+
+    def verdicts(signed: Sequence[Signed]) -> list[bool]:
+        claims = [(keys(k), s, m) for k, s, m in signed]
+        if request.param == "alone":
+            return [alone(claim) for claim in claims]
+        return ed25519._verified(compiled, claims)
+
+    return verdicts
 
 
 def openssl(claims: Iterable[Signed]) -> list[bool]:
@@ -302,12 +314,52 @@ def test_a_refusal_is_openssls(monkeypatch: pytest.MonkeyPatch) -> None:
     verify_all(claims_of(9))
 
 
+def prepared() -> list[Claim]:
+    """Claims under keys that keep tables, where there is a kernel."""
+    claims = claims_of(9)
+    prepare(claim.public for claim in claims)
+    kept = {claim.public._handle._table is not None for claim in claims}
+    assert kept == {ed25519._compiled() is not None}
+    return claims
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_prepared_keys_verify_as_others_do(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(ed25519, "_compiled", lambda: None)
+    for claim in prepared():
+        claim.public.verify(claim.signature, claim.message)
+        for bad in (b"", claim.signature[:-1], claim.signature + b"\0", bytes(64)):
+            with pytest.raises(DecodeError, match=r"^a signature does not verify$"):
+                claim.public.verify(bad, claim.message)
+        with pytest.raises(DecodeError):
+            claim.public.verify(claim.signature, b"?")
+        with pytest.raises(InvalidSignature):
+            claim.public._handle.verify(claim.signature[:-1], claim.message)
+
+
+def test_a_refusal_of_one_that_came_alone_is_openssls(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = prepared()
+    monkeypatch.setattr(ed25519, "_verified_alone", lambda *_: False)
+    for claim in claims:
+        claim.public.verify(claim.signature, claim.message)
+
+
+def test_few_keys_and_keys_of_other_schemes_keep_no_table() -> None:
+    claims = [*claims_of(ed25519.MOST_ALONE), *claims_of(5, "ML-DSA-65")]
+    prepare(claim.public for claim in claims)
+    for claim in claims:
+        assert getattr(claim.public._handle, "_table", None) is None
+        claim.public.verify(claim.signature, claim.message)
+
+
 POSTPONED = """
 import sys
 from secagg import kernels
-from secagg.signing import Claim, Identity, verify_all
+from secagg.signing import Claim, Identity, prepare, verify_all
 kernels.postpone()
 keys = [Identity.from_seed("Ed25519", bytes([n]) * 32) for n in range(9)]
+prepare(key.public for key in keys)
 verify_all([Claim("", key.public, key.sign(b"m"), b"m") for key in keys])
 assert "numba" not in sys.modules
 """

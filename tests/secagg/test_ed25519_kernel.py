@@ -1,5 +1,10 @@
 """The kernel's arithmetic against whole numbers, with limbs as large as they may be."""
 
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +15,7 @@ from tests.secagg import ed25519_reference as reference
 from tests.secagg.ed25519_reference import BASE, D, P
 
 kernel = pytest.importorskip("secagg.kernels.ed25519", reason="needs numba")
+field = pytest.importorskip("secagg.kernels.field25519", reason="needs numba")
 numba = pytest.importorskip("numba")
 pytestmark = pytest.mark.skipif(not kernel.compiles(), reason="numba does not compile here")
 
@@ -196,6 +202,39 @@ def test_every_entry_of_a_table_is_its_multiple(entries: int) -> None:
                 expected = [(y + x) % P, (y - x) % P, 2 * D * x * y % P]
                 assert [_number(entry[at : at + 5]) for at in (0, 5, 10)] == expected
                 multiple = reference.add(multiple, step)
+
+
+def test_a_change_of_the_field_is_one_of_the_kernels_file() -> None:
+    """Or numba would go on to use what it cached."""
+    assert sha256(Path(field.__file__).read_bytes()).hexdigest()[:16] == kernel.FIELD
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_sum_is_the_one_among_many(seed: int) -> None:
+    """With scalars of any 256 bits, and of zeros."""
+    rng = np.random.default_rng(seed)
+    table, one = ed25519._made(kernel, [reference.times(5, BASE)], 16)[0], ed25519._table_of_one()
+    ones, others = rng.integers(0, 256, (2, 3, 32), np.uint8)
+    ones[1], others[2], many = 0, 0, np.empty((3, 32), np.uint8)
+    room = np.empty(2 * kernel.POINT_WORDS, np.uint64)
+    kernel.encode_sums(np.full(3, one[0]), np.full(3, table[0]), ones, others, many, room)
+    combs = np.arange(kernel.COMBS) * kernel.ENTRY_WORDS
+    for row in range(3):
+        digits = ones[row].reshape(-1, 4), others[row].reshape(-1, 4)
+        places = one[0] + combs * kernel.ONE_ENTRIES, table[0] + combs * kernel.KEY_ENTRIES
+        alone = np.empty((1, 32), np.uint8)
+        kernel.encode_sums(*places, *digits, alone, room)
+        assert alone.tobytes() == many[row].tobytes()
+
+
+@pytest.mark.skipif(not field._FUSED, reason="this CPU has one arithmetic only")
+def test_all_this_holds_without_fused_instructions() -> None:
+    features = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2"}
+    check = "from secagg.kernels import field25519; assert not field25519._FUSED"
+    subprocess.run([sys.executable, "-c", check], check=True, env=features)
+    these = [__file__, "-q", "-k", "bounds or inverses or many or multiple"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *these]
+    subprocess.run(command, check=True, env=features, stdout=subprocess.DEVNULL)
 
 
 def _number(words: list[int]) -> int:
