@@ -53,7 +53,21 @@ def label(kind: str, *parts: Part) -> bytes:
 
     Injective among parts of the same types, which each kind fixes for each of its positions.
     """
-    return _VERSION + _prefixed(kind) + b"".join([_prefixed(part) for part in parts])
+    return extended(_VERSION + _prefixed(kind), *parts)
+
+
+def extended(begun: bytes, *parts: Part) -> bytes:
+    """The label with these parts after those of the label `begun`: the same bytes as at once."""
+    return begun + b"".join([_prefixed(part) for part in parts])
+
+
+def labels(kind: str, *parts: Part | Column) -> Table:
+    """`label(kind, ...)` of each row of the columns, of which there is at least one. LocalError as
+    for `digests`.
+    """
+    before, body = _labels(kind, parts)
+    begun = np.frombuffer(before, np.uint8)
+    return np.concatenate([np.broadcast_to(begun, (len(body), len(begun))), body], axis=1)
 
 
 def digest(kind: str, *parts: Part) -> bytes:

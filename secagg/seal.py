@@ -4,14 +4,14 @@ To anybody whose public key is known: HPKE (RFC 9180, base mode), which has no a
 in its public call, so everything that a ciphertext is bound to goes into `info`. Base mode does
 not authenticate the sender.
 
-Between two parties that both published a key (`seal_between`, `open_between`): with `X25519`
+Between two parties that both published a key (`seal_under`, `open_under`): with `X25519`
 the key agreement of Bonawitz et al. 2017, one scalar multiplication an end for both directions,
 which only the other end can have made. A KEM has no such thing: `MLKEM768-X25519` seals with
 HPKE there too, and where the sender has to be known, under a secret that the X25519 halves of
 both keys agree on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from secagg.errors import DecodeError, LocalError, ParameterError
-from secagg.kdf import derive
+from secagg.kdf import DIGEST_BYTES, Table, derive_many, strings, table
 
 TAG_BYTES = 16
 _NONCE_BYTES = 12
@@ -150,39 +150,56 @@ class HpkeSealer:
             raise DecodeError("a public key is of low order") from None
 
 
-def seal_between(
-    agreed: bytes, to: PublicKey, plaintext: bytes, info: bytes, sealer: Sealer
-) -> bytes:
-    """Seal for a party with which the sender `agreed` on a secret (`KeyPair.agree`).
+def secrets_between(of: Suite, agreed: Sequence[bytes], infos: Table) -> list[bytes]:
+    """For each info, what one message between two ends that `agreed` (`KeyPair.agree`) is sealed
+    under: a key and a nonce, or HPKE's info, which only they know.
 
-    agreed: 32 bytes, or none where the suite seals without and the sender need not be known.
-    One message for each `info`: a key and a nonce are derived from it. Or DecodeError.
+    agreed: 32 bytes each, or none each where the suite seals without and the sender need not
+    be known.
     """
+    if not (of.agrees or any(agreed)):
+        return strings(infos)
+    length = _AEAD_KEY_BYTES + _NONCE_BYTES if of.agrees else DIGEST_BYTES
+    return strings(derive_many(table(agreed, _X25519_BYTES), "between", infos, length=length))
+
+
+def seal_under(secret: bytes, to: PublicKey, plaintext: bytes, sealer: Sealer) -> bytes:
+    """Seal for the other end under one of `secrets_between`, which serves once. Or DecodeError."""
     if not to.suite.agrees:
-        return sealer.seal(to, plaintext, _bound(agreed, info))
-    aead, nonce = _agreed_aead(agreed, info)
+        return sealer.seal(to, plaintext, secret)
+    aead, nonce = _aead(secret)
     return aead.encrypt(nonce, plaintext, None)
 
 
-def open_between(agreed: bytes, own: KeyPair, sealed: bytes, info: bytes) -> bytes:
+def open_under(secret: bytes, own: KeyPair, sealed: bytes) -> bytes:
     """The plaintext that the other end sealed. Raises DecodeError, which never says why."""
     if not own.public.suite.agrees:
-        return own.open(sealed, _bound(agreed, info))
-    aead, nonce = _agreed_aead(agreed, info)
+        return own.open(sealed, secret)
+    aead, nonce = _aead(secret)
     try:
         return aead.decrypt(nonce, sealed, None)
     except InvalidTag:
         raise _does_not_open() from None
 
 
-def _bound(agreed: bytes, info: bytes) -> bytes:
-    """The HPKE `info` that only the two ends know, if they agreed on something."""
-    return derive(agreed, "between", info) if agreed else info
+def seal_between(
+    agreed: bytes, to: PublicKey, plaintext: bytes, info: bytes, sealer: Sealer
+) -> bytes:
+    """`seal_under` for a single message. One message for each `info`."""
+    return seal_under(_secret(to.suite, agreed, info), to, plaintext, sealer)
 
 
-def _agreed_aead(agreed: bytes, info: bytes) -> tuple[AESGCM, bytes]:
-    raw = derive(agreed, "between", info, length=_AEAD_KEY_BYTES + _NONCE_BYTES)
-    return AESGCM(raw[:_AEAD_KEY_BYTES]), raw[_AEAD_KEY_BYTES:]
+def open_between(agreed: bytes, own: KeyPair, sealed: bytes, info: bytes) -> bytes:
+    """`open_under` for a single message."""
+    return open_under(_secret(own.public.suite, agreed, info), own, sealed)
+
+
+def _secret(of: Suite, agreed: bytes, info: bytes) -> bytes:
+    return secrets_between(of, [agreed], table([info], len(info)))[0]
+
+
+def _aead(secret: bytes) -> tuple[AESGCM, bytes]:
+    return AESGCM(secret[:_AEAD_KEY_BYTES]), secret[_AEAD_KEY_BYTES:]
 
 
 def _does_not_open() -> DecodeError:

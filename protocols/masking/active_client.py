@@ -128,14 +128,16 @@ class ActiveClient(BaseClient):
 
     def _check_adverts(self, cohort: Cohort) -> None:
         """Every advert is signed by its member."""
+        adverts = cohort.neighbours
+        signed = keys.signed_adverts(self._context0, adverts)
         self._verify_all(
             Claim(
                 f"the advert of client {advert.party}",
                 self._members.member(advert.party).public,
                 advert.signature,
-                keys.signed_advert(self._context0, advert),
+                what,
             )
-            for advert in cohort.neighbours
+            for advert, what in zip(adverts, signed, strict=True)
         )
 
     def _verify_all(self, claims: Iterable[Claim]) -> None:

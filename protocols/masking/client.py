@@ -53,7 +53,16 @@ from secagg.kdf import DIGEST_BYTES, Table
 from secagg.merkle import root, verify
 from secagg.ring import RingVector, check_vector
 from secagg.rng import RandomSource
-from secagg.seal import KeyPair, PublicKey, Sealer, Suite, open_between, seal_between, suite
+from secagg.seal import (
+    KeyPair,
+    PublicKey,
+    Sealer,
+    Suite,
+    open_under,
+    seal_under,
+    secrets_between,
+    suite,
+)
 from secagg.shamir import SHARE_BYTES
 
 
@@ -112,9 +121,7 @@ class BaseClient(Machine):
         if sorted(set(senders)) != list(senders) or not set(senders) <= set(state.neighbours):
             raise self._fault("deliveries that are not from distinct neighbours, in order")
         self._require(len(senders) + 1, self.parameters.threshold, "neighbours shared their keys")
-        agreed = dict(zip(state.neighbours, state.agreed, strict=True))
-        own = self._own_keys(state.seeds)
-        opened = [self._opened(state.context, d, agreed[d.sender], own) for d in inbox.delivered]
+        opened = self._open_all(state, inbox.delivered)
         peers = tuple(
             Peer(party, mask_share, self_share)
             for party, (_, mask_share, self_share) in zip(senders, opened, strict=True)
@@ -183,32 +190,39 @@ class BaseClient(Machine):
         shares: Sequence[tuple[bytes, bytes]],
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What was agreed on with each neighbour, and what is sealed for it."""
+        to = [neighbour.party for neighbour in neighbours]
+        public = [self._neighbours_key(neighbour) for neighbour in neighbours]
         own = self._agreement_keys(seeds) if self._agrees else None
-        edges = self._edges(seeds, context1, [n.party for n in neighbours])
-        agreed, sealed = [], []
-        for to, edge, (mask_share, self_share) in zip(
-            neighbours, kdf.strings(edges), shares, strict=True
-        ):
-            key = self._neighbours_key(to)
-            agreed.append(own.agree(key) if own else b"")
-            info = keys.shares_info(context1, self.me, to.party)
-            plaintext = edge + mask_share + self_share
-            sealed.append(seal_between(agreed[-1], key, plaintext, info, self._sealer))
+        agreed = [own.agree(key) if own else b"" for key in public]
+        edges = kdf.strings(self._edges(seeds, context1, to))
+        infos = keys.shares_infos(context1, self.me, np.array(to))
+        sealed = [
+            seal_under(secret, key, edge + b"".join(both), self._sealer)
+            for secret, key, edge, both in zip(
+                secrets_between(self._suite, agreed, infos), public, edges, shares, strict=True
+            )
+        ]
         return tuple(agreed), tuple(sealed)
 
+    def _open_all(
+        self, state: Shared, delivered: Sequence[Delivered]
+    ) -> list[tuple[bytes, bytes, bytes]]:
+        """The secret of the edge and the two shares that each of these neighbours sealed for us."""
+        senders, own = [each.sender for each in delivered], self._own_keys(state.seeds)
+        of = dict(zip(state.neighbours, state.agreed, strict=True))
+        infos = keys.shares_infos(state.context, np.array(senders), self.me)
+        secrets = secrets_between(self._suite, [of[sender] for sender in senders], infos)
+        return [self._opened(*each, own) for each in zip(delivered, secrets, strict=True)]
+
     def _opened(
-        self, context1: bytes, delivery: Delivered, agreed: bytes, own: KeyPair
+        self, delivery: Delivered, secret: bytes, own: KeyPair
     ) -> tuple[bytes, bytes, bytes]:
-        """The secret of the edge and the two shares that a neighbour sealed for us. A failure
-        blames the server, which delivered it, and names the neighbour.
-        """
-        other = delivery.sender
+        """A failure blames the server, which delivered it, and names the neighbour."""
         try:
-            info = keys.shares_info(context1, other, self.me)
-            return _split(open_between(agreed, own, delivery.sealed, info))
+            return _split(open_under(secret, own, delivery.sealed))
         except DecodeError as error:
             raise self._fault(
-                f"the delivery of client {other}: {error}",
+                f"the delivery of client {delivery.sender}: {error}",
                 expected="what that client sealed for us in this session",
             ) from None
 

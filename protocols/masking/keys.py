@@ -1,5 +1,6 @@
 """Every derivation of `masking`: seeds to keys, pairs to masks, shares to fingerprints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from protocols.masking.messages import FINGERPRINT_BYTES, Keys
 from secagg.codec import Bytes32, Value, encode
-from secagg.kdf import Table, derive, derive_many, digests, label, table
+from secagg.kdf import Table, derive, derive_many, digests, extended, label, labels, table
 from secagg.prg import KEY_BYTES, STREAM_KEY_BYTES, StreamKey, StreamKeys
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Suite
@@ -62,8 +63,13 @@ def links(ones: Table, others: Table) -> Table:
     return ones ^ others
 
 
+def shares_infos(context1: bytes, senders: Parties | int, to: Parties | int) -> Table:
+    """What the sealing of e_uv and the two shares of each pair is bound to."""
+    return labels("shares", context1, senders, to)
+
+
 def shares_info(context1: bytes, sender: int, to: int) -> bytes:
-    """What the sealing of e_uv and the two shares is bound to."""
+    """That of one pair."""
     return label("shares", context1, sender, to)
 
 
@@ -121,7 +127,13 @@ def leaf(keys: Keys) -> bytes:
 
 def signed_advert(context0: bytes, keys: Keys) -> bytes:
     """What the member signs of its advert."""
-    return label("signed advert", context0, keys.party, keys.nonce, keys.channel_key)
+    return signed_adverts(context0, [keys])[0]
+
+
+def signed_adverts(context0: bytes, adverts: Sequence[Keys]) -> list[bytes]:
+    """What each member signs of its advert."""
+    begun = label("signed advert", context0)
+    return [extended(begun, own.party, own.nonce, own.channel_key) for own in adverts]
 
 
 def signed_survivors(context2: bytes, survivors: bytes) -> bytes:

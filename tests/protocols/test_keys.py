@@ -99,6 +99,18 @@ def test_a_pair_has_one_stream_in_both_orders() -> None:
     assert pair_stream(SEED, CONTEXT, 1, 2) == pair_stream(SEED, CONTEXT, 2, 1)
 
 
+@pytest.mark.parametrize("count", [1, 2, 99])
+def test_many_labels_are_those_one_by_one(count: int) -> None:
+    others = list(range(2, 2 + count))
+    infos = strings(keys.shares_infos(CONTEXT, 1, np.array(others)))
+    assert infos == [keys.shares_info(CONTEXT, 1, v) for v in others]
+    infos = strings(keys.shares_infos(CONTEXT, np.array(others), 1))
+    assert infos == [keys.shares_info(CONTEXT, v, 1) for v in others]
+    adverts = [Keys(v, bytes([v]) * 32, bytes(v), b"") for v in others]
+    signed = keys.signed_adverts(CONTEXT, adverts)
+    assert signed == [signed_advert(CONTEXT, a.party, a.nonce, a.channel_key) for a in adverts]
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 99])
 def test_many_at_once_are_those_one_by_one(count: int) -> None:
     parties = list(range(2, 2 + count))

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from secagg import kdf, kernels
 from secagg.errors import LocalError
-from secagg.kdf import Table, derive, derive_many, digest, digests, label, strings, table
+from secagg.kdf import (
+    Table,
+    derive,
+    derive_many,
+    digest,
+    digests,
+    extended,
+    label,
+    labels,
+    strings,
+    table,
+)
 
 PARTS = st.lists(
     st.one_of(st.binary(max_size=90), st.text(max_size=12), st.integers(0, 2**64 - 1)), max_size=4
@@ -62,6 +73,21 @@ def test_parts_that_recur_are_not_mistaken_for_others() -> None:
         for number in range(5000):
             expected = b"\0\0\0\x08" + number.to_bytes(8, "big")
             assert label("kind", number).endswith(expected)
+
+
+@given(st.text(max_size=9), PARTS, PARTS)
+def test_a_label_is_extended(kind: str, some: tuple[Any, ...], more: tuple[Any, ...]) -> None:
+    assert extended(label(kind, *some), *more) == label(kind, *some, *more)
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_labels_of_many_rows(count: int) -> None:
+    each, numbers = words(count, 36), np.arange(count)
+    found = labels("kind", b"same", 7, rows(each), numbers, "after")
+    expected = [label("kind", b"same", 7, word, n, "after") for n, word in enumerate(each)]
+    assert strings(found) == expected
+    with pytest.raises(LocalError):
+        labels("kind", b"no column")
 
 
 def test_other_buffers() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from secagg import seal
 from secagg.errors import DecodeError, LocalError, ParameterError, SecaggError
+from secagg.kdf import table
 from secagg.seal import (
     SUITES,
     HpkeSealer,
@@ -425,6 +426,26 @@ def test_a_kem_between_two_ends_is_hpke_with_an_info_that_only_they_know() -> No
     for guess in (b"", bytes(32), one.agree(pair_of("MLKEM768-X25519").public)):
         refused_between(guess, other, sealed)
     refused_between(agreed, other, anonymous)
+
+
+@KNOWN
+@pytest.mark.parametrize("count", [1, 3, 70])
+def test_secrets_of_many_are_those_one_by_one(name: str, known: bool, count: int) -> None:
+    rows = range(count)
+    agreed = [bytes([row]) * 32 if known else b"" for row in rows]
+    infos = [b"info %2d" % row for row in rows]
+    found = seal.secrets_between(SUITES[name], agreed, table(infos, 7))
+    length = 44 if name == "X25519" else 32
+    pairs = zip(agreed, infos, strict=True)
+    derived = [reference.derive(a, "between", i, length=length) if a else i for a, i in pairs]
+    assert found == derived
+
+
+def test_ends_that_agree_must_have_agreed_and_all_or_none_have() -> None:
+    infos = table([INFO] * 2, len(INFO))
+    for name, agreed in (("X25519", [b"", b""]), ("MLKEM768-X25519", [bytes(32), b""])):
+        with pytest.raises(LocalError):
+            seal.secrets_between(SUITES[name], agreed, infos)
 
 
 @KNOWN
