@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from secagg import prg
 from secagg.checks import whole
 from secagg.errors import LocalError, ParameterError
+from secagg.ntt import DEGREES, reversed_bits
 
 Residues = NDArray[np.uint64]
 
@@ -34,7 +35,6 @@ COINS = 21
 WORDS = 3
 """Words of the stream that a coefficient takes."""
 PRIME_BITS = 61
-DEGREES = (1024, 2048, 4096, 8192, 16384)
 
 _WORD = 2**64
 _FORWARD, _INVERSE = 0, 1
@@ -309,14 +309,6 @@ def _powers(base: int, count: int, prime: int) -> NDArray[Any]:
     while result.size < count:
         step = pow(base, result.size, prime)
         result = np.concatenate([result, result * step % prime])
-    return result
-
-
-def reversed_bits(count: int) -> NDArray[np.int64]:
-    """i with its log2(count) bits in the other order, for each i."""
-    result = np.zeros(1, np.int64)
-    while result.size < count:
-        result = np.concatenate([2 * result, 2 * result + 1])
     return result
 
 

@@ -153,11 +153,11 @@ def transform(degree: int, prime: int) -> Transform:
     if prime >= 2**PRIME_BITS or prime % _STEP != 1 or not is_prime(prime):
         raise ParameterError(f"{prime} is not a prime below 2^{PRIME_BITS} and 1 mod {_STEP}")
     psi = _root_of_minus_one(degree, prime)
-    reversed_bits = _reversed_bits(degree)
-    powers = _powers(psi, degree, prime)[reversed_bits]
-    inverses = _powers(pow(psi, -1, prime), degree, prime)[reversed_bits]
+    order = reversed_bits(degree)
+    powers = _powers(psi, degree, prime)[order]
+    inverses = _powers(pow(psi, -1, prime), degree, prime)[order]
     tables = (*_tables(powers, prime), *_tables(inverses, prime))
-    exponents = _swapped(2 * reversed_bits.reshape(1, -1) + 1)[0]
+    exponents = _swapped(2 * order.reshape(1, -1) + 1)[0]
     scale = pow(degree, -1, prime)
     pair = np.uint32(scale), np.uint32((scale << 32) // prime)
     return Transform(degree, prime, powers, inverses, exponents, tables, pair)
@@ -178,7 +178,7 @@ def _powers(base: int, count: int, prime: int) -> Wide:
     return result
 
 
-def _reversed_bits(count: int) -> NDArray[np.int64]:
+def reversed_bits(count: int) -> NDArray[np.int64]:
     """i with its log2(count) bits in the other order, for each i."""
     result = np.zeros(1, np.int64)
     while result.size < count:

@@ -12,7 +12,7 @@ from protocols.bfv.parameters import BfvParameters
 from protocols.he.engine import TensealEngine, new_context
 from protocols.he.packing import Words, powers_of_three
 from protocols.he.wire import Field
-from secagg import lpr
+from secagg import lpr, ntt
 from secagg.errors import DecodeError
 
 
@@ -64,7 +64,7 @@ def _places(degree: int) -> NDArray[np.int64]:
     """
     first = powers_of_three(degree)
     exponents = np.concatenate([first, 2 * degree - first])
-    places: NDArray[np.int64] = lpr.reversed_bits(degree)[exponents // 2]
+    places: NDArray[np.int64] = ntt.reversed_bits(degree)[exponents // 2]
     return places
 
 

@@ -43,7 +43,7 @@ __all__ = [
     "fill_tables",
 ]
 
-FIELD = "76eb0a4d0fad6381"
+FIELD = "d3ec7f82f24470ad"
 ELEMENT_WORDS = LIMBS * LANES
 POINT_WORDS = 4 * ELEMENT_WORDS
 COMBS = 8

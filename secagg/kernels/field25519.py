@@ -1,9 +1,9 @@
 """Arithmetic modulo p = 2^255 - 19 on vectors of eight 64-bit lanes, as LLVM code.
 
-An element is ten limbs of 26 and 25 bits by turns, each a vector: 80
-words. It is *reduced* where its limbs are below 2^26 + 2^17 and 2^25 + 2^17, and of size s where
-they are below s times that. A product of sizes s and t is reduced, if t <= 3 (so that 19 times a
-limb has 32 bits) and s * t <= 16 (so that ten products, most of them 19-fold or 38-fold, have 64).
+An element is ten limbs of 26 and 25 bits by turns, each a vector: 80 words. It is *reduced* where
+its limbs are below 2^26 + 2^17 and 2^25 + 2^17, and of size s where they are below s times that.
+A product of sizes s and t is reduced, if t <= 3 (so that 19 times a limb has 32 bits) and
+s * t <= 16 (so that ten products, most of them 19-fold or 38-fold, have 64).
 """
 
 from collections.abc import Sequence

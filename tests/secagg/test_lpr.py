@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import lpr, prg
+from secagg import lpr, ntt, prg
 from secagg.errors import LocalError, ParameterError
 from secagg.ntt import is_prime as is_small_prime
 from tests.secagg.test_ntt import product
@@ -46,7 +46,7 @@ def test_a_transform_is_the_polynomial_at_odd_powers_of_the_least_root(prime: in
     assert pow(2, prime - 1, prime) == 1
     over = lpr.transform(1024, prime)
     (poly,) = residues(prime, 1024, 1)[:1].tolist()
-    psi = int(over.powers[0][lpr.reversed_bits(1024)][1])
+    psi = int(over.powers[0][ntt.reversed_bits(1024)][1])
     roots = {pow(psi, odd, prime) for odd in range(1, 2048, 2)}
     assert psi == min(roots)
     assert all(pow(root, 1024, prime) == prime - 1 for root in roots)
