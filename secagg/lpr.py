@@ -1,10 +1,10 @@
 """Public-key encryption over rings: `(b u + e0 + m, a u + e1)` for a public key `(b, a)`.
 
 Lyubashevsky, Peikert, Regev, EUROCRYPT 2010, with what the homomorphic encryption library SEAL
-makes of it, to the bit: u is uniform in {-1, 0, 1}, errors are centred binomial of 2 x 21 coins
+makes of it, step for step: u is uniform in {-1, 0, 1}, errors are centred binomial of 2 x 21 coins
 (standard deviation 3.24), encryption is modulo the product of two primes of which the second is
 divided away, rounding, and the message, modulo the first, is added afterwards. So a fresh
-ciphertext carries rounding noise and little else. Its tests compare with SEAL.
+ciphertext carries rounding noise and little else. SEAL opens it, and tests have it do so.
 
 Coefficient i of ciphertext c takes words 3 N c + i, + N and + 2 N of a stream of 64-bit words:
 for u, e0 and e1. An error is the number of set bits among the lowest 21 less that among the next

@@ -1,8 +1,8 @@
 """TenSEAL, behind four verbs: keys, encrypt, add, decrypt. Nothing else here talks to it.
 
-TenSEAL makes keys, adds and decrypts. Encryption is `secagg.lpr`, bit for bit what SEAL does with
-the same coins, five times as fast on one core and without the interpreter's lock, which no call
-of TenSEAL releases; what comes out are SEAL's objects.
+TenSEAL makes keys, adds and decrypts. Encryption is `secagg.lpr`, step for step what SEAL does,
+several times as fast and without the interpreter's lock, which no call of TenSEAL releases; what
+comes out are SEAL's objects.
 
 TenSEAL draws a key from the operating system and cannot be seeded, so a machine takes its engine
 as an argument, and tests replay runs with one that remembers. Objects cross its border as single
