@@ -38,6 +38,7 @@ PRIME_BITS = 61
 
 _WORD = 2**64
 _FORWARD, _INVERSE = 0, 1
+_ROWS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,23 +53,30 @@ class Transform:
     powers: NDArray[Any] = field(repr=False)
 
     @cached_property
-    def tables(self) -> Residues:
-        """The powers and their quotients, (2, 2, N), for the kernels."""
-        return np.stack([shoup(each, self.prime) for each in self.powers])
+    def tables(self) -> tuple[Residues, Residues]:
+        """For the kernels: the powers and their quotients, (2, 2, N), and of both, (2, 2, 15,
+        N / 16), those of the four stages of the shortest strides, by stage and place in a block.
+        """
+        whole_table = np.stack([shoup(each, self.prime) for each in self.powers])
+        blocks, stages = self.degree // _ROWS, []
+        for parts in (1, 2, 4, 8):
+            of_stage = whole_table[..., blocks * parts : 2 * blocks * parts]
+            stages.append(of_stage.reshape(2, 2, blocks, parts).swapaxes(2, 3))
+        return whole_table, np.ascontiguousarray(np.concatenate(stages, axis=2))
 
     def forward(self, values: Residues) -> Residues:
         """The transforms of polynomials (..., N), residues. Or LocalError."""
         self.check(values)
         if (compiled := _compiled()) is None:
             return self.forward_reference(values)
-        return self._rows(values, compiled.forward, self.tables[_FORWARD])
+        return self._rows(values, compiled.forward, _FORWARD)
 
     def inverse(self, values: Residues) -> Residues:
         """What `forward` was given. Or LocalError."""
         self.check(values)
         if (compiled := _compiled()) is None:
             return self.inverse_reference(values)
-        return self._rows(values, compiled.inverse, self.tables[_INVERSE])
+        return self._rows(values, compiled.inverse, _INVERSE)
 
     def forward_reference(self, values: Residues) -> Residues:
         """`forward`, in Python's integers."""
@@ -99,10 +107,10 @@ class Transform:
         if values.size and int(values.max()) >= self.prime:
             raise LocalError("a residue is not below its prime")
 
-    def _rows(self, values: Residues, compiled: Any, table: Residues) -> Residues:
-        done = values.copy(order="C")
+    def _rows(self, values: Residues, compiled: Any, way: int) -> Residues:
+        done, tables = values.copy(order="C"), [table[way] for table in self.tables]
         for row in done.reshape(-1, self.degree):
-            compiled(row, table, np.uint64(self.prime))
+            compiled(row, *tables, np.uint64(self.prime))
         return done
 
     def _wide(self, values: Residues) -> NDArray[Any]:
@@ -206,12 +214,12 @@ _One = Callable[[Residues, Residues, Residues], None]
 def _with_kernel(key: PublicKey, flat: bool) -> _One:
     """What encrypts one message, by the kernel."""
     compiled, ring = _compiled(), key.ring
-    primes = np.array([ring.prime, ring.special], np.uint64)
     factor = shoup(np.array([ring.inverse], object), ring.prime).ravel()
-    roots, tables, form = _roots(ring), key.tables, np.uint64(flat)
+    numbers = np.array([ring.prime, ring.special, *factor], np.uint64)
+    (roots, last), tables, form = _roots(ring), key.tables, np.uint64(flat)
 
     def one(words: Residues, message: Residues, out: Residues) -> None:
-        compiled.encrypt(words, message, tables, roots, primes, factor, form, out)
+        compiled.encrypt(words, message, tables, roots, last, numbers, form, out)
 
     return one
 
@@ -292,8 +300,9 @@ def _words(integers: NDArray[Any], shape: tuple[int, ...]) -> Residues:
 
 
 @cache
-def _roots(ring: Ring) -> Residues:
-    return np.stack([each.tables for each in ring.transforms])
+def _roots(ring: Ring) -> tuple[Residues, Residues]:
+    whole_tables, last = zip(*(each.tables for each in ring.transforms), strict=True)
+    return np.stack(whole_tables), np.stack(last)
 
 
 def _least_root(degree: int, prime: int) -> int:

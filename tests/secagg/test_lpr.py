@@ -12,8 +12,8 @@ from secagg.errors import LocalError, ParameterError
 from secagg.ntt import is_prime as is_small_prime
 from tests.secagg.test_ntt import product
 
-P60, P49 = 1152921504606830593, 562949953216513
-"""1 mod 2^14: the largest of 60 and a large one of 49 bits (tests check that they are primes)."""
+P60, P49, P61 = 1152921504606830593, 562949953216513, 2305843009211662337
+"""1 mod 2^13: the largest of 60 and of 49 bits; 1 mod 2^15: the largest of 61."""
 RING = lpr.Ring(1024, P60, P49)
 KERNELS = pytest.mark.skipif(lpr._compiled() is None, reason="no compiled kernels here")
 COINS = prg.StreamKey(bytes(range(16)), bytes(12))
@@ -59,8 +59,8 @@ def test_a_transform_is_the_polynomial_at_odd_powers_of_the_least_root(prime: in
 
 @KERNELS
 @pytest.mark.parametrize("degree", lpr.DEGREES)
-def test_kernels_do_what_pythons_integers_do_and_undo_it(degree: int) -> None:
-    prime = 12289 if degree <= 2048 else P60 if degree <= 8192 else 1152921504606748673
+@pytest.mark.parametrize("prime", [65537, P61])
+def test_kernels_do_what_pythons_integers_do_and_undo_it(degree: int, prime: int) -> None:
     over = lpr.transform(degree, prime)
     rows = residues(prime, degree, 1)
     there = over.forward(rows)
@@ -186,7 +186,7 @@ def test_what_is_drawn_has_the_distributions_that_are_named() -> None:
 
 
 @given(
-    st.integers(1, 2**40).map(lambda n: 2 * n + 1),
+    st.one_of(st.integers(1, 2**40), st.integers(2**40, 2**59)).map(lambda n: 2 * n + 1),
     st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20),
     st.sampled_from([P60, P49 * 2**11 - 1]),
 )
