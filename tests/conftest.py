@@ -9,12 +9,10 @@ from hypothesis import HealthCheck, settings
 
 UNTRACED = {
     "test_exhaustive.py",
-    "test_faults.py",
     "test_fuzz.py",
     "test_matrix.py",
     "test_matrix_others.py",
     "test_model.py",
-    "test_security_bench.py",
     "test_view.py",
 }
 """They run what others have covered thousands of times more, and tracing doubles their time."""
