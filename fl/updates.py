@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secagg.encoding import Encoded, FixedPoint
 from secagg.kdf import derive
-from secagg.prg import IV_BYTES, KEY_BYTES, StreamKey
+from secagg.prg import STREAM_KEY_BYTES, StreamKey
 from secagg.rng import RandomSource
 
 Update = NDArray[np.floating[Any]]
@@ -31,9 +31,8 @@ def encode_update(
 
     Raises LocalError for NaN and infinity: what is not a number is not clipped into one.
     """
-    raw = derive(source.seed(), "stochastic rounding", length=KEY_BYTES + IV_BYTES)
-    coins = StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
-    return encoding.encode_words(update, weight, coins, clip=True)
+    raw = derive(source.seed(), "stochastic rounding", length=STREAM_KEY_BYTES)
+    return encoding.encode_words(update, weight, StreamKey.of(raw), clip=True)
 
 
 def decode_sum(total: NDArray[np.unsignedinteger[Any]], encoding: FixedPoint) -> Mean:

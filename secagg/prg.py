@@ -59,6 +59,11 @@ class StreamKey:
         if type(self.iv) is not bytes or len(self.iv) != IV_BYTES:
             raise LocalError(f"the IV of a stream is {IV_BYTES} bytes")
 
+    @classmethod
+    def of(cls, raw: bytes) -> "StreamKey":
+        """From 28 derived bytes: the key, then the IV. Or LocalError."""
+        return cls(raw[:KEY_BYTES], raw[KEY_BYTES:])
+
 
 class StreamKeys(Sequence[StreamKey]):
     """Many stream keys: rows of 28 bytes, key and IV, in one array that is not copied.
@@ -87,8 +92,7 @@ class StreamKeys(Sequence[StreamKey]):
     def __getitem__(self, index: int | slice) -> "StreamKey | StreamKeys":
         if isinstance(index, slice):
             return StreamKeys(self.rows[index])
-        raw = self.rows[index].tobytes()
-        return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
+        return StreamKey.of(self.rows[index].tobytes())
 
     def __add__(self, others: "StreamKeys") -> "StreamKeys":
         return StreamKeys(np.concatenate([self.rows, others.rows]))

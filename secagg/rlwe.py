@@ -37,8 +37,6 @@ Short = NDArray[np.int32]
 SPARE_WORDS = 256
 """Words beyond N from which a row of `a` is taken."""
 
-_STREAM_BYTES = prg.KEY_BYTES + prg.IV_BYTES
-
 
 def draw_key(seed: bytes, context: bytes, plan: Plan) -> Short:
     """The short key s that a 32-byte seed stands for in this session. Or LocalError."""
@@ -308,8 +306,7 @@ def _primes(plan: Plan) -> Residues:
 def _stream(secret: bytes, kind: str, context: bytes) -> prg.StreamKey:
     if not all(type(each) is bytes and len(each) == kdf.DIGEST_BYTES for each in (secret, context)):
         raise LocalError(f"a seed and a context are {kdf.DIGEST_BYTES} bytes each")
-    raw = kdf.derive(secret, kind, context, length=_STREAM_BYTES)
-    return prg.StreamKey(raw[: prg.KEY_BYTES], raw[prg.KEY_BYTES :])
+    return prg.StreamKey.of(kdf.derive(secret, kind, context, length=prg.STREAM_KEY_BYTES))
 
 
 def _raw(plan: Plan, chunks: range, data: bytes) -> NDArray[np.uint8]:

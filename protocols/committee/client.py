@@ -146,8 +146,10 @@ class Client(Machine):
 
     def _sealed_shares(self, state: Ready, key: rlwe.Short) -> tuple[bytes, ...]:
         """The shares of the key, each sealed for its decryptor."""
-        raw = kdf.derive(state.seeds.coins, "committee coins", state.context, length=28)
-        coins = prg.StreamKey(raw[: prg.KEY_BYTES], raw[prg.KEY_BYTES :])
+        raw = kdf.derive(
+            state.seeds.coins, "committee coins", state.context, length=prg.STREAM_KEY_BYTES
+        )
+        coins = prg.StreamKey.of(raw)
         points = [each.party for each in state.keys]
         shares = vshare.deal(key.astype(np.int64), points, self.parameters.threshold, coins)
         return tuple(

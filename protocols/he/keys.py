@@ -2,7 +2,7 @@
 
 from secagg.context import bound_context, cohort_context
 from secagg.kdf import derive, digest, label
-from secagg.prg import KEY_BYTES, STREAM_KEY_BYTES, StreamKey
+from secagg.prg import STREAM_KEY_BYTES, StreamKey
 from secagg.seal import KeyPair, Suite
 
 _NOTHING = digest("no cohort")
@@ -26,8 +26,7 @@ def sealing_keys(suite: Suite, seed: bytes, context0: bytes) -> KeyPair:
 
 def coins(seed: bytes, context2: bytes) -> StreamKey:
     """What a client's 32-byte seed is to the encryption of its one upload."""
-    raw = derive(seed, "he coins", context2, length=STREAM_KEY_BYTES)
-    return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
+    return StreamKey.of(derive(seed, "he coins", context2, length=STREAM_KEY_BYTES))
 
 
 def sealing_info(context2: bytes, client: int, index: int) -> bytes:

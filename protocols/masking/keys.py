@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from protocols.masking.messages import FINGERPRINT_BYTES, Keys
 from secagg.codec import Bytes32, Value, encode
 from secagg.kdf import Table, derive, derive_many, digests, extended, label, labels, table
-from secagg.prg import KEY_BYTES, STREAM_KEY_BYTES, StreamKey, StreamKeys
+from secagg.prg import STREAM_KEY_BYTES, StreamKey, StreamKeys
 from secagg.rng import RandomSource
 from secagg.seal import KeyPair, Suite
 
@@ -99,7 +99,7 @@ def own_stream(seed: bytes, context2: bytes, party: int) -> StreamKey:
 def coins_stream(seed: bytes, context1: bytes) -> StreamKey:
     """The coefficients of the sharing polynomials."""
     raw = derive(seed, "shamir coefficients", context1, VECTOR, length=STREAM_KEY_BYTES)
-    return StreamKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
+    return StreamKey.of(raw)
 
 
 def commitments(kind: str, seeds: Table, context1: bytes, parties: Parties) -> Table:
