@@ -324,6 +324,13 @@ class Machine:
         """The peers of whose message parts are still missing: hear them first."""
         return frozenset()
 
+    @property
+    def satisfied(self) -> bool:
+        """Whether what has come in the last stage suffices, by all that can be checked before its
+        end: who has not been asked yet (`Parameters.any_suffice`) need not be.
+        """
+        return False
+
     def snapshot(self) -> bytes:
         """The state as bytes, secrets included: for this party's own store only."""
         return snapshot.encode(self.state)

@@ -64,6 +64,11 @@ class Parameters(Value, frozen=True):
         return self.floor - 2
 
     @property
+    def any_suffice(self) -> bool:
+        """Whether in the last stage any `floor` of the clients that it could ask are enough."""
+        return False
+
+    @property
     def signed(self) -> bool:
         """Whether the members sign, so that a server cannot speak for them."""
         return False

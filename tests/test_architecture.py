@@ -174,11 +174,15 @@ def _targets(node: ast.stmt) -> list[str]:
 
 
 def bound_names(path: Path) -> tuple[set[str], set[str]]:
-    """What a module binds at its top: all names, and those that are its own."""
+    """What a module binds at its top, to a type checker at least: all names, and its own."""
     package = ".".join(path.parent.relative_to(ROOT).parts)
     every: set[str] = set()
     own: set[str] = set()
-    for node in tree_of(path).body:
+    top = tree_of(path).body
+    for node in [
+        *top,
+        *(each for block in top if isinstance(block, ast.If) for each in block.body),
+    ]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             own.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):

@@ -27,7 +27,7 @@ NO_MOD = (
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Cohort:
     """A session for `nodes` and `helpers`, each sorted. Raises ParameterError.
 
@@ -56,7 +56,8 @@ class Cohort:
         self._stages = self.session.parameters.stages
         self._at = 0
         self._asked: set[int] = set()
-        self._answered: set[int] = set()
+        self._answered: dict[int, None] = {}
+        self._quickest: tuple[int, ...] = ()
         self._requests: dict[int, list[bytes]] = {}
 
     @property
@@ -96,6 +97,24 @@ class Cohort:
         return frozenset(known)
 
     @property
+    def any_suffice(self) -> bool:
+        """Whether some of those who may answer in this stage, whoever they are, are enough."""
+        last = self._at == len(self._stages) - 1 > self._stages.index(UPLOAD)
+        return last and self.session.parameters.any_suffice
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether nobody else need be asked in such a stage."""
+        return self.party.machine.satisfied
+
+    def quickest(self, nodes: Collection[int]) -> list[int]:
+        """The nodes, those first that answered first in the stage before: they look for their
+        next message first, too.
+        """
+        place = {node: at for at, node in enumerate(self._quickest)}
+        return sorted(nodes, key=lambda node: (place.get(node, len(place)), node))
+
+    @property
     def prepared(self) -> bool:
         """Whether this stage can be closed before it is known what is trained."""
         return self.early and not self.pending and Begin not in self.party.machine.accepts
@@ -108,7 +127,7 @@ class Cohort:
 
     def enough(self, asked: Collection[int]) -> int:
         """With so many answers of the nodes asked the stage can end well."""
-        helpers = self._answered.intersection(self.helpers)
+        helpers = self._answered.keys() & set(self.helpers)
         clients, parameters = len(self._answered) - len(helpers), self.session.parameters
         missing = 0
         if set(asked) & set(self.helpers):
@@ -143,7 +162,7 @@ class Cohort:
         for envelope in envelopes:
             self._requests.setdefault(node_of[envelope.to], []).append(envelope.data)
         self._asked.clear()
-        self._answered.clear()
+        self._quickest, self._answered = tuple(self._answered), {}
         self._at += 1
 
     def result(self) -> tuple[Result, tuple[int, ...]]:
@@ -170,7 +189,7 @@ class Cohort:
                 del self._number[node]  # it is not who it says it is
             return
         self.joined.add(node)
-        self._answered.add(node)
+        self._answered[node] = None
 
     def agrees(self, schema: Schema | None) -> bool:
         """Whether this reply means the same as the first one's."""

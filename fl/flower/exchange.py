@@ -1,9 +1,10 @@
 """One message to each node and its reply, with a deadline: what the stages are made of.
 
 `Grid.send_and_receive` looks every three seconds and waits for the slowest. Here the grid is
-asked at short intervals, and once enough nodes have answered the rest get a grace period. A
-node that owes a reply gets no other message before that reply, or its message's end of life:
-two messages at once would overwrite each other's state on the node.
+asked at short intervals, and once enough nodes have answered the rest get a grace period. Where
+some of the nodes suffice, the others are spared until one of the first fails or lets the server
+wait. A node that owes a reply gets no other message before that reply, or its message's end of
+life: two messages at once would overwrite each other's state on the node.
 """
 
 import time
@@ -24,7 +25,8 @@ class Patience:
     """How long the server waits, in seconds.
 
     deadline: for a stage, at most; grace: for the others once enough have answered, and at
-    least `slack` times as long as that took; poll: longest pause between two looks.
+    least `slack` times as long as that took; and for the first, before those who were spared are
+    asked as well; poll: longest pause between two looks.
     """
 
     deadline: float = 600.0
@@ -72,35 +74,34 @@ class Exchange:
         self.twice: list[int] = []
 
     def ask(
-        self, contents: Mapping[int, RecordDict], pattern: Pattern, enough: int
+        self,
+        contents: Mapping[int, RecordDict],
+        pattern: Pattern,
+        enough: int,
+        spared: dict[int, RecordDict] | None = None,
     ) -> Iterator[tuple[int, Message | Error]]:
-        """Each node's reply as it comes, or the error that stands for it."""
+        """Each node's reply as it comes, or the error that stands for it.
+
+        spared: who is asked, in this order, only where one of the others fails, and all of them
+        where enough have not answered within `grace`. Who is asked is taken out of it.
+        """
         for _ in self._pull():
             pass  # late answers of earlier stages: their nodes are free again
-        began = self._clock.now()
-        busy = {each.node: each for each in self._open.values()}
-        expected: dict[str, int] = {}
         self._answered.clear()
-        for node, content in contents.items():
-            if node in busy:
-                yield node, _busy(busy[node])
-            elif key := self._push(node, content, pattern):
-                expected[key] = node
-            else:
-                reason = "the grid did not take the message; is the node connected?"
-                yield node, Error(UNAVAILABLE, reason)
-        yield from self._collect(expected, began + pattern.deadline, enough)
-
-    def _collect(
-        self, expected: Mapping[str, int], end: float, enough: int
-    ) -> Iterator[tuple[int, Message | Error]]:
+        spared, expected = spared if spared is not None else {}, dict[str, int]()
         began, pause, good = self._clock.now(), min(0.02, self._patience.poll), 0
+        end, due = began + pattern.deadline, dict(contents)
         while True:
-            for key, reply in self._pull():
-                if key in expected:
-                    good += not reply.has_error()
-                    yield expected[key], reply
+            failed = 0
+            for node, reply in (*self._send(due, pattern, expected), *self._answers(expected)):
+                lost = isinstance(reply, Error) or reply.has_error()
+                good, failed = good + (not lost), failed + lost
+                yield node, reply
             now = self._clock.now()
+            slow = good < enough and now >= began + self._patience.grace
+            due = _taken(spared, len(spared) if slow else failed)
+            if due:
+                continue
             if good >= enough:
                 grace = max(self._patience.grace, self._patience.slack * (now - began))
                 end, enough = min(end, now + grace), len(expected) + 1
@@ -112,6 +113,25 @@ class Exchange:
         for key in missing:
             reason = f"no answer within {self._clock.now() - began:.0f} s"
             yield expected[key], Error(UNAVAILABLE, reason)
+
+    def _send(
+        self, contents: Mapping[int, RecordDict], pattern: Pattern, expected: dict[str, int]
+    ) -> list[tuple[int, Error]]:
+        """Send to each node, noted in `expected`; those who cannot be asked, and why."""
+        busy = {each.node: each for each in self._open.values()}
+        failed = []
+        for node, content in contents.items():
+            if node in busy:
+                failed.append((node, _busy(busy[node])))
+            elif key := self._push(node, content, pattern):
+                expected[key] = node
+            else:
+                reason = "the grid did not take the message; is the node connected?"
+                failed.append((node, Error(UNAVAILABLE, reason)))
+        return failed
+
+    def _answers(self, expected: Mapping[str, int]) -> list[tuple[int, Message]]:
+        return [(expected[key], reply) for key, reply in self._pull() if key in expected]
 
     def _push(self, node: int, content: RecordDict, pattern: Pattern) -> str:
         """Send, and return the message's id, or nothing. It lives a little longer than anybody
@@ -145,6 +165,11 @@ class Exchange:
         now = self._clock.now()
         self._open = {k: v for k, v in self._open.items() if v.expires > now}
         return found
+
+
+def _taken(spared: dict[int, RecordDict], count: int) -> dict[int, RecordDict]:
+    """The first so many, which are spared no longer."""
+    return {node: spared.pop(node) for node in list(spared)[:count]}
 
 
 def _busy(earlier: _Open) -> Error:

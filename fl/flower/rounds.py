@@ -3,24 +3,28 @@
 Until its upload a session is bound to nothing that is trained. So from a round's upload on, its
 messages also carry the next sessions' stages, one session for training and one for evaluation:
 whoever is asked something in this session is asked what it has to say in those, as far as they
-can go without a model. A masking round after the first then has two exchanges: its uploads with
-the next adverts, and its unmasking with the next shares. Where the next round has other nodes or
-another model, or where a node is missing in what was prepared, it starts anew.
+can go without a model. A masking round after the first then has two exchanges, its uploads and
+its unmasking. Where the next round has other nodes or another model, or where a node is missing in
+what was prepared, it starts anew.
+
+Two sessions of a kind wait, so that the next one is ready after a round's uploads. Then its
+unmasking carries nothing else, and asks only as many as are needed: those who answered first. The
+others are asked where one of these fails, is slow, or returns what does not match.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING
 
 from flwr.app import RecordDict
 from flwr.common import log
 
-from fl.flower.cohort import Cohort, opened
+from fl.flower.cohort import REFUSED, Cohort, opened
 from fl.flower.digests import attempted
 from fl.flower.exchange import UNAVAILABLE, Clock, Exchange, Pattern
 from fl.flower.protection import UPLOAD, Protection
 from fl.flower.report import Lost, RoundReport
-from fl.flower.state import MOST_SESSIONS
+from fl.flower.state import AHEAD, MOST_SESSIONS
 from fl.flower.values import Layout, Means, decode_means
 from fl.flower.wire import BYTES, VERSION, Refusal, Reply, Request, Step, pack
 from secagg.errors import LocalError, ProtocolAborted
@@ -61,7 +65,8 @@ class Rounds:
     ) -> None:
         self._protection, self._helpers = protection, tuple(helpers)
         self._exchange, self._clock, self._source = exchange, clock, source
-        self._next: dict[str, Cohort] = {}
+        self._next: dict[str, list[Cohort]] = {}
+        self._summed: tuple[bytes, ...] = ()
         self._lengths: dict[str, int] = {}
 
     def run(self, task: Task, report: RoundReport) -> Means | None:
@@ -77,6 +82,8 @@ class Rounds:
             means = self._finish(layout, cohort, report)
         except ProtocolAborted as abort:
             report.aborted = abort.reason
+        if report.spent:
+            self._summed = (*self._summed, cohort.key)[-MOST_SESSIONS:]
         report.lost = {n: _lost(n, cohort, report) for n in task.nodes if n not in report.survivors}
         report.lost_helpers = {n: cohort.lost[n] for n in self._helpers if n in cohort.lost}
         return means
@@ -89,9 +96,9 @@ class Rounds:
         except Refusal as error:
             raise LocalError(str(error)) from None
         self._settle()
-        cohort = self._next.pop(task.kind, None)
-        if cohort is None or not cohort.serves(task.nodes, length):
-            cohort = self._cohort(task.nodes, length)
+        prepared = self._next.pop(task.kind, [])
+        fitting = [each for each in prepared if each.serves(task.nodes, length)]
+        cohort, *self._next[task.kind] = fitting or [self._cohort(task.nodes, length)]
         self._lengths.pop(task.kind, None)
         self._lengths[task.kind] = length
         cohort.lost.clear()
@@ -118,9 +125,11 @@ class Rounds:
             report.stage = stage = cohort.stage
             began = self._clock.now()
             report.spent = report.spent or cohort.final
-            contents = self._contents(task, cohort)
+            contents, spared = self._contents(task, cohort)
             if contents:
-                self._ask(task, cohort, contents, report)
+                self._ask(task, cohort, contents, spared, report)
+                if spared and not cohort.satisfied:
+                    self._ask(task, cohort, spared, {}, report)
                 self._settle()
             try:
                 cohort.close()
@@ -128,18 +137,26 @@ class Rounds:
                 seconds = report.seconds.get(stage, 0.0) + self._clock.now() - began
                 report.seconds[stage] = seconds
 
-    def _contents(self, task: Task, cohort: Cohort) -> dict[int, RecordDict]:
-        """What each node is sent in this stage."""
+    def _contents(
+        self, task: Task, cohort: Cohort
+    ) -> tuple[dict[int, RecordDict], dict[int, RecordDict]]:
+        """What each node is sent in this stage; and those apart who are asked only if need be."""
         if not cohort.early:
             self._look_ahead(task)
         asked = cohort.pending.intersection((*task.nodes, *self._helpers))
-        return {node: self._content(task, cohort, node) for node in sorted(asked)}
+        if not cohort.any_suffice or any(queue[0].early for queue in self._next.values()):
+            waiting = [each for each in self._waiting if each.early]
+            return {node: self._content(task, cohort, node, waiting) for node in sorted(asked)}, {}
+        contents = {n: self._content(task, cohort, n, ()) for n in cohort.quickest(asked)}
+        few = list(contents)[: cohort.enough(asked)]
+        return {node: contents.pop(node) for node in few}, contents
 
-    def _content(self, task: Task, cohort: Cohort, node: int) -> RecordDict:
+    def _content(
+        self, task: Task, cohort: Cohort, node: int, waiting: Sequence[Cohort]
+    ) -> RecordDict:
         """Its part in this session's stage, and in those of waiting ones that need no model."""
-        waiting = self._next.values()
         uploads = cohort.stage == UPLOAD
-        parts = [cohort, *(each for each in waiting if each.early and node in each.pending)]
+        parts = [cohort, *(each for each in waiting if node in each.pending)]
         offers = tuple(each.offer(node) for each in parts if node not in each.joined)
         asked = [(each, each.ask(node)) for each in parts]
         steps = [(e, data) for e, data in asked if data or (e is cohort and uploads)]
@@ -147,7 +164,8 @@ class Rounds:
             VERSION,
             cohort.stage,
             cohort.key,
-            (cohort.key, *(each.key for each in waiting)),
+            (cohort.key, *(each.key for each in self._waiting)),
+            self._summed,
             offers,
             tuple(Step(each.key, len(data)) for each, data in steps),
             task.attempt if uploads else 0,
@@ -159,22 +177,30 @@ class Rounds:
         return content
 
     def _ask(
-        self, task: Task, cohort: Cohort, contents: dict[int, RecordDict], report: RoundReport
+        self,
+        task: Task,
+        cohort: Cohort,
+        contents: dict[int, RecordDict],
+        spared: dict[int, RecordDict],
+        report: RoundReport,
     ) -> None:
         """One exchange: every reply goes to the machines as it comes."""
         report.exchanges += 1
-        stage = cohort.stage
+        stage, refusing = cohort.stage, []
         pattern = Pattern(task.kind, task.group, stage, task.deadline)
-        report.sent += sum(map(_size, contents.values()))
-        for node, reply in self._exchange.ask(contents, pattern, cohort.enough(contents)):
+        report.sent += sum(_size(each) for part in (contents, spared) for each in part.values())
+        for node, reply in self._exchange.ask(contents, pattern, cohort.enough(contents), spared):
             body = opened(reply)
             if isinstance(body, Lost):
                 cohort.lose(node, stage, body.reason, body.code)
+                refusing += [node] * (body.code == REFUSED)
             else:
                 self._take(node, cohort, *body, report)
         for node in self._exchange.twice:
             report.troubles.append(f"node {node} answered twice at stage {stage}; the first counts")
         self._exchange.twice.clear()
+        report.sent -= sum(map(_size, spared.values()))
+        self._prepare_anew(refusing)
 
     def _take(
         self,
@@ -190,7 +216,7 @@ class Rounds:
             reason = f"its metrics are {reply.schema}, and others have {cohort.schema}"
             cohort.lose(node, cohort.stage, f"{reason}; return the same from all clients")
             return
-        open_now = {each.key: each for each in (cohort, *self._next.values())}
+        open_now = {each.key: each for each in (cohort, *self._waiting)}
         for parcel, data in zip(reply.parcels, parts, strict=True):
             if parcel.session in open_now:
                 open_now[parcel.session].take(node, cohort.stage, parcel, data)
@@ -198,27 +224,36 @@ class Rounds:
                 report.troubles.append(f"node {node} spoke of an unknown session; ignored")
 
     def _look_ahead(self, task: Task) -> None:
-        """The next sessions of the kinds asked last, as many as a node keeps beside this one."""
+        """The next sessions of the two kinds asked last."""
         if EVALUATE not in self._lengths:
             length = self._layout(EVALUATE, task.nodes, RecordDict()).length
             self._lengths = {EVALUATE: length, **self._lengths}
-        kinds = list(self._lengths)[1 - MOST_SESSIONS :]
-        kept = {kind: self._next[kind] for kind in kinds if kind in self._next}
-        for kind in kinds:
-            length = self._lengths[kind]
-            if kind not in kept or not kept[kind].serves(task.nodes, length):
-                kept[kind] = self._cohort(task.nodes, length)
-        self._next = kept
+        ahead = {}
+        for kind, length in list(self._lengths.items())[-2:]:
+            queue = [c for c in self._next.get(kind, []) if c.serves(task.nodes, length)]
+            new = (self._cohort(task.nodes, length) for _ in range(AHEAD - len(queue)))
+            ahead[kind] = [*queue, *new]
+        self._next = ahead
+
+    def _prepare_anew(self, refusing: Collection[int]) -> None:
+        """Drop what waits and these nodes have joined: they may have lost their state."""
+        for kind, queue in self._next.items():
+            self._next[kind] = [each for each in queue if each.joined.isdisjoint(refusing)]
 
     def _settle(self) -> None:
         """Close what is complete of the waiting sessions; one that fails is made anew later."""
-        for kind, each in list(self._next.items()):
-            if each.prepared:
+        for kind, queue in self._next.items():
+            for each in [each for each in queue if each.prepared]:
                 try:
                     each.close()
                 except ProtocolAborted as abort:
-                    del self._next[kind]
-                    log(WARNING, "secagg: the next %s round needs new keys: %s", kind, abort)
+                    queue.remove(each)
+                    log(WARNING, "secagg: a later %s round needs new keys: %s", kind, abort)
+
+    @property
+    def _waiting(self) -> list[Cohort]:
+        """The sessions that were prepared, as far as they are."""
+        return [each for queue in self._next.values() for each in queue]
 
     def _cohort(self, nodes: tuple[int, ...], length: int) -> Cohort:
         return Cohort(self._protection, nodes, self._helpers, length, self._source)

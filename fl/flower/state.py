@@ -22,8 +22,12 @@ from protocols.journal import Claim, Stored, already_claimed
 from secagg.codec import Bytes32, Count, Value, decode, encode
 from secagg.errors import DecodeError, LocalError
 
-MOST_SESSIONS = 3
-"""One that runs, and the next one for training and for evaluation."""
+AHEAD = 2
+"""So many sessions of a kind wait: the next one, which is ready, and the one that follows it, which
+is made ready in that one's upload.
+"""
+MOST_SESSIONS = 1 + 2 * AHEAD
+"""One that runs, and those that wait, for training and for evaluation."""
 MOST_REMEMBERED = 1024
 SHORT = 16
 
@@ -169,9 +173,11 @@ class Memory:
         if session in self._sessions:
             self._sessions[session] = replace(self._sessions[session], **fields)
 
-    def keep(self, sessions: Collection[bytes]) -> None:
-        """Forget all others."""
+    def keep(self, sessions: Collection[bytes], summed: Collection[bytes] = ()) -> None:
+        """Forget all others. summed: those of them whose updates may be known in a sum."""
         for session in self._sessions.keys() - set(sessions):
+            if session in summed:
+                self.spend(session)
             self.forget(session)
 
     def forget(self, session: bytes) -> None:

@@ -239,6 +239,12 @@ class Server(Outer):
         """The clients in the middle of an upload."""
         return frozenset(self.state.pieces if isinstance(self.state, Collecting) else {})
 
+    @property
+    def satisfied(self) -> bool:
+        """Whether the inner machine is."""
+        inner = self._inner_now()
+        return inner is not None and inner.satisfied
+
     def fits(self, state: State) -> bool:
         """A stored sum must be one of ours."""
         match state:

@@ -62,6 +62,11 @@ class LatticeParameters(Parameters, frozen=True, dict=True):
         chunks = range(self.plan.chunks)
         return tuple(chunks[at : at + self.step] for at in range(0, len(chunks), self.step))
 
+    @property
+    def any_suffice(self) -> bool:
+        """As in the inner protocol."""
+        return self.inner.any_suffice
+
     def check(self) -> None:
         """Raise ParameterError, in one sentence with the way out."""
         super().check()

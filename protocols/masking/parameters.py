@@ -58,6 +58,11 @@ class MaskingParameters(Parameters, frozen=True):
         return self.active
 
     @property
+    def any_suffice(self) -> bool:
+        """Where everybody holds shares of everybody."""
+        return self.complete
+
+    @property
     def tolerated(self) -> int:
         """The most corrupt clients against which these parameters hold."""
         if not self.complete:

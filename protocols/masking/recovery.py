@@ -62,6 +62,18 @@ class Recovery:
         """What did not match, and was left out."""
         return tuple(self._bad)
 
+    @property
+    def possible(self) -> bool:
+        """Whether enough came back; it says nothing of what dealers shared."""
+        survivors = np.array(sorted(self._state.links))
+        dropped = np.array(sorted(self._state.dealt.keys() - self._state.links.keys()))
+        try:
+            self._chosen_shares("self", survivors)
+            self._chosen_shares("mask", dropped)
+        except ProtocolAborted:
+            return False
+        return True
+
     def unmask(self) -> None:
         """Turn the masked sum into the sum over U3 and its canary, in place.
 

@@ -107,6 +107,14 @@ class BaseServer(Machine):
         pieces = self.state.pieces if isinstance(self.state, Collecting) else {}
         return frozenset(pieces)
 
+    @property
+    def satisfied(self) -> bool:
+        """Whether t shares that match their fingerprints came back of every seed."""
+        state = self.state
+        if not isinstance(state, Unmasking):
+            return False
+        return Recovery(self.parameters, self._graph(state), state).possible
+
     def fits(self, state: State) -> bool:
         """A stored sum must be one of ours: of the length that its stage has, in our ring."""
         bits = self.parameters.modulus_bits

@@ -11,7 +11,7 @@ from flwr.proto.message_pb2 import Message as MessageProto
 from fl.flower import SecureGrid, secure, secure_mod
 from fl.flower.cohort import Cohort
 from fl.flower.rounds import Rounds
-from fl.flower.state import MOST_SESSIONS, Memory
+from fl.flower.state import AHEAD, MOST_SESSIONS, Memory
 from fl.flower.wire import RECORD, Request, unpack
 from secagg.codec import encode
 from secagg.errors import ProtocolAborted
@@ -62,14 +62,27 @@ def body(raw: bytes) -> Request:
 # --- what a message carries ----------------------------------------------------------------
 
 
-def test_adverts_travel_with_the_upload_and_shares_with_the_unmasking() -> None:
+def carried(seen: list[tuple[int, str, bytes]]) -> list[tuple[str, int, int]]:
+    """Of each message: its stage, how many sessions it offers, and how many it has steps of."""
+    return [(stage, len(body(raw).offers), len(body(raw).steps)) for _, stage, raw in seen]
+
+
+def test_sessions_are_made_ready_in_uploads_and_the_unmasking_asks_only_as_many_as_suffice() -> (
+    None
+):
     inner, grid = secure_grid()
-    check_round(grid, 1, {})
     seen = record(inner)
+    check_round(grid, 1, {})
+    first, four = seen[10:], 2 * AHEAD
+    assert carried(first) == [*[("upload", four, 1)] * 5, *[("unmask", 0, 1 + four)] * 5]
+    seen.clear()
     check_round(grid, 2, {})
-    assert [(stage, len(body(raw).offers), len(body(raw).steps)) for _, stage, raw in seen] == [
-        *[("upload", 1, 1)] * 5,
-        *[("unmask", 0, 2)] * 5,
+    check_round(grid, 3, {})
+    assert carried(seen) == [
+        *[("upload", 1, 1)] * 5,  # the session for round 4
+        *[("unmask", 0, 1)] * 3,
+        *[("upload", 1, 2)] * 5,  # its shares, and the session for round 5
+        *[("unmask", 0, 1)] * 3,
     ]
 
 
@@ -79,11 +92,13 @@ def test_every_node_that_is_not_asked_in_time_is_asked_in_the_next_round() -> No
     inner.faults = {(33, "upload"): Fault.ERROR}
     check_round(grid, 2, {33: "upload"})
     inner.faults = {}
-    inner.asked.clear()
+    seen = record(inner)
     check_round(grid, 3, {})
-    assert [node for node, stage in inner.asked if stage == "advertise"] == [33]
+    offers = {node: len(body(raw).offers) for node, stage, raw in seen if stage == "upload"}
+    assert offers == {11: 1, 22: 1, 33: 2, 44: 1, 55: 1}
+    assert carried(seen)[5:] == [("unmask", 0, 3)] * 5, "all, as the next session lacks shares"
     check_round(grid, 4, {})
-    assert [each.exchanges for each in grid.rounds] == [4, 2, 4, 2]
+    assert [each.exchanges for each in grid.rounds] == [4, 2, 2, 2]
 
 
 def test_other_nodes_make_a_new_session() -> None:
@@ -104,7 +119,7 @@ def test_with_a_roster_a_round_of_fewer_members_needs_no_new_session() -> None:
     assert not any(reply.has_error() for reply in fewer)
     check_round(grid, 3, {})
     check_round(grid, 4, {})
-    assert [each.exchanges for each in grid.rounds] == [5, 3, 5, 3]
+    assert [each.exchanges for each in grid.rounds] == [5, 3, 3, 3]
 
 
 def test_more_kinds_of_rounds_than_a_node_keeps_sessions() -> None:
@@ -115,13 +130,12 @@ def test_more_kinds_of_rounds_than_a_node_keeps_sessions() -> None:
         assert all(len(memory(inner, node)._sessions) < MOST_SESSIONS for node in NODES)
 
 
-@pytest.mark.parametrize("what", ["offer", "ask"])
+@pytest.mark.parametrize(("what", "exchanges"), [("offer", 4), ("ask", 3)])
 def test_what_fails_ahead_loses_nothing_of_this_round(
-    what: str, monkeypatch: pytest.MonkeyPatch
+    what: str, exchanges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner, grid = secure_grid()
+    _, grid = secure_grid()
     check_round(grid, 1, {})
-    seen = record(inner)
     honest_offer, honest_ask = Cohort.offer, Cohort.ask
 
     def offer(self: Cohort, node: int) -> Any:
@@ -135,10 +149,10 @@ def test_what_fails_ahead_loses_nothing_of_this_round(
     with monkeypatch.context() as patch:
         patch.setattr(Cohort, what, {"offer": offer, "ask": ask}[what])
         check_round(grid, 2, {})
-    assert len(seen) == 10
-    check_round(grid, 3, {})
+        check_round(grid, 3, {})
     check_round(grid, 4, {})
-    assert [each.exchanges for each in grid.rounds] == [4, 2, 4, 2]
+    check_round(grid, 5, {})
+    assert [each.exchanges for each in grid.rounds] == [4, 2, 2, exchanges, 2]
 
 
 FIELDS = ("session", "protocol", "parameters", "length", "nodes", "helpers", "number")
@@ -157,8 +171,9 @@ def test_a_session_that_aborts_ahead_is_made_anew(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(Cohort, "close", abort)
         check_round(grid, 2, {})
-    check_round(grid, 3, {})
-    assert [each.exchanges for each in grid.rounds] == [4, 2, 4]
+        check_round(grid, 3, {})
+    check_round(grid, 4, {})
+    assert [each.exchanges for each in grid.rounds] == [4, 2, 2, 4]
     assert not any(each.aborted for each in grid.rounds)
 
 
@@ -170,7 +185,7 @@ def test_of_what_is_over_a_node_keeps_short_digests_only() -> None:
     seen = record(inner)
     for number in range(3):
         check_round(grid, number, {})
-    for node in NODES:
+    for node in (node for node, stage, _ in seen[-5:] if stage == "unmask"):
         kept = memory(inner, node)
         assert set(kept._sessions) <= set(body(seen[-1][2]).open)
         assert body(seen[-1][2]).session not in kept._sessions
@@ -178,6 +193,21 @@ def test_of_what_is_over_a_node_keeps_short_digests_only() -> None:
         assert not any(each.model for each in kept._sessions.values()), "none has begun"
         assert {len(each) for each in kept._closed} == {16}
         assert all(each.spent and len(each.model) == 16 for each in kept._used.values())
+
+
+def test_who_was_not_asked_to_unmask_forgets_with_the_next_message_and_counts_as_summed() -> None:
+    inner, grid = secure_grid()
+    for number in range(2):
+        check_round(grid, number, {})
+    inner.asked.clear()
+    check_round(grid, 2, {})
+    (left, *_) = set(NODES) - {node for node, stage in inner.asked if stage == "unmask"}
+    (session,) = [key for key, each in memory(inner, left)._sessions.items() if each.model]
+    list(grid.send_and_receive(messages(moved(3), "evaluate")))
+    kept = memory(inner, left)
+    assert session not in kept._sessions
+    assert session[:16] in kept._closed
+    assert [each.spent for each in kept._used.values()][:3] == [True] * 3
 
 
 def test_a_session_that_was_aborted_is_forgotten_with_the_next_message() -> None:
@@ -260,8 +290,8 @@ def test_another_attempt_than_the_server_bound_the_session_to_is_refused(
     _, grid = secure_grid()
     content = Rounds._content
 
-    def later(self: Rounds, task: Any, cohort: Cohort, node: int) -> Any:
-        records = content(self, task, cohort, node)
+    def later(self: Rounds, task: Any, cohort: Cohort, node: int, waiting: Any) -> Any:
+        records = content(self, task, cohort, node, waiting)
         request = unpack(records, Request)[0]
         if request.attempt and node == 33:
             fields = {f: getattr(request, f) for f in request.__struct_fields__}

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import strategy as strategies
+from msgspec.structs import replace
 
 from fl.flower import Patience, Protection, SecureGrid, secure, secure_mod
+from fl.flower.cohort import Cohort
+from protocols.masking.messages import UnmaskAnswer
+from protocols.masking.parameters import sparse
+from secagg.codec import decode, encode
 from secagg.errors import ProtocolAborted
 from secagg.rng import SystemSource
 from tests.flower.support import (
@@ -118,8 +123,10 @@ def test_no_single_value_is_in_the_replies_and_nothing_secret_stays_on_the_node(
     contents = [reply.content for reply in replies]
     assert all(c["metrics"] == contents[0]["metrics"] for c in contents)
     before = {node: len(inner.state(node)) for node in NODES}
+    inner.asked.clear()
     list(grid.send_and_receive(messages(moved(1))))
-    assert all(len(inner.state(n)) <= before[n] + 64 for n in NODES), "only short digests remain"
+    asked = [node for node, stage in inner.asked if stage == "unmask"]
+    assert all(len(inner.state(n)) <= before[n] + 64 for n in asked), "only short digests remain"
 
 
 @pytest.mark.parametrize("stage", ["upload", "consistency"])
@@ -187,7 +194,80 @@ def test_two_nodes_lost_in_a_later_round_and_back_in_the_next(fault: Fault, stag
     inner.now += 1000
     check_round(grid, 3, {})
     check_round(grid, 4, {})
-    assert [each.exchanges for each in grid.rounds] == [4, 2, 4, 2]
+    refusing = fault in (Fault.RESTART, Fault.GARBAGE)  # may have lost what it joined
+    unread = fault is Fault.GARBAGE and stage == "unmask"  # the spared are asked once all is over
+    expected = [4, 3 if unread else 2, 4 if refusing else 2, 2]
+    assert [each.exchanges for each in grid.rounds] == expected
+
+
+@pytest.mark.parametrize("name", ["masking", "lattice"])
+def test_only_as_many_as_suffice_are_asked_to_unmask_and_first_who_answered_first(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, grid = ready(protection(protocol=name, options={}))
+    pull = inner.pull_messages
+    monkeypatch.setattr(inner, "pull_messages", lambda keys: reversed([*pull(keys)]))
+    check_round(grid, 2, {})
+    assert unmasking(inner) == [55, 44, 33]
+    assert grid.rounds[-1].exchanges == 2
+
+
+def test_where_one_who_was_asked_to_unmask_fails_another_is_asked_at_once() -> None:
+    inner, grid = ready()
+    inner.faults = {(22, "unmask"): Fault.ERROR}
+    check_round(grid, 2, {})
+    assert unmasking(inner) == [11, 22, 33, 44]
+    assert grid.rounds[-1].exchanges == 2
+    assert inner.now < PATIENCE.grace
+
+
+def test_where_one_who_was_asked_to_unmask_is_slow_all_others_are_asked() -> None:
+    inner, grid = ready()
+    inner.faults = {(22, "unmask"): Fault.LOSE_REPLY}
+    check_round(grid, 2, {})
+    assert unmasking(inner) == [11, 22, 33, 44, 55]
+    assert PATIENCE.grace <= inner.now <= 3 * PATIENCE.grace
+
+
+def test_where_one_who_unmasks_returns_a_wrong_share_the_others_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner, grid = ready()
+    take = Cohort.take
+
+    def wrong(self: Cohort, node: int, stage: str, parcel: Any, data: Any) -> None:
+        if (node, stage) == (22, "unmask"):
+            answer = decode(bytes(data[0]), UnmaskAnswer)
+            shares = bytes([answer.self_shares[0] ^ 1]) + answer.self_shares[1:]
+            data = [encode(replace(answer, self_shares=shares))]
+        take(self, node, stage, parcel, data)
+
+    monkeypatch.setattr(Cohort, "take", wrong)
+    check_round(grid, 2, {})
+    assert unmasking(inner) == [11, 22, 33, 44, 55]
+    assert grid.rounds[-1].exchanges == 3
+    assert grid.rounds[-1].troubles == [
+        "bad answer: BadAnswer(dealer=1, holder=2, what='self share')"
+    ]
+
+
+def test_on_a_sparse_graph_everybody_is_asked_to_unmask() -> None:
+    chosen = sparse(200, 8, 32, corrupt=0.1, dropout=0.1)
+    assert chosen.degree < 199
+    assert not chosen.any_suffice
+
+
+def ready(shared: Protection = MASKING) -> tuple[FakeGrid, SecureGrid]:
+    """After a first round, with nothing noted yet."""
+    inner, grid = secure_grid(shared)
+    check_round(grid, 1, {})
+    inner.asked.clear()
+    return inner, grid
+
+
+def unmasking(inner: FakeGrid) -> list[int]:
+    """Who was asked to, in this order."""
+    return [node for node, stage in inner.asked if stage == "unmask"]
 
 
 def test_a_node_that_lost_its_state_after_joining_ahead_is_back_one_round_later() -> None:
