@@ -1,4 +1,7 @@
-"""Masks: many AES-128-CTR streams into one vector. The limit is the AES pipeline itself."""
+"""Masks: many AES-128-CTR streams into one vector. The limit is the AES pipeline itself.
+
+The kernels make nine rounds of ten for every block, so they may come out a little beyond it.
+"""
 
 import os
 from collections.abc import Sequence
@@ -60,7 +63,7 @@ def openssl_and_numpy(acc: prg.Words, keys: Sequence[prg.StreamKey]) -> None:
 
 
 def pipeline(size: int, threads: int) -> Contestant | None:
-    """The AES rounds of `size` bytes and nothing else, in registers; None without a kernel."""
+    """All ten AES rounds of `size` bytes and nothing else, in registers; None without a kernel."""
     name = prg.backend()
     if name == "openssl":
         return None

@@ -33,8 +33,9 @@ Unmasking, and in all, for 100,000 entries; by party, clients, and dropouts in p
 
 ABOUT = {
     "memory copy": "`numpy.copyto` on all cores; what every line that moves memory is held against",
-    "32 masks": "AES-128-CTR expanded and added to one vector. Limit: the AES rounds alone, in "
-    "registers, on as many threads",
+    "32 masks": "AES-128-CTR expanded and added to one vector. Limit: the ten AES rounds alone, in "
+    "registers, on as many threads; the kernel makes nine of them for every block, so there may be "
+    "more than 100 %",
     "pack": "values to bits, on all cores. Limit: a memory copy that moves as many bytes",
     "unpack": "bits to values, on all cores. Limit: a memory copy that moves as many bytes",
     "running sum": "packed bytes added to the server's sum in one pass, on all cores. Limit: a "
