@@ -15,7 +15,7 @@ test: $(READY)  ## all tests, with branch coverage of secagg/ and protocols/
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
 test-flower: $(FLOWER)/.ready  ## secure aggregation on Flower: in process, on Ray, on a SuperLink
-	$(FLOWER)/bin/python -m pytest tests/flower
+	$(FLOWER)/bin/python -m pytest -n auto --dist worksteal tests/flower
 
 fuzz: $(READY)  ## 50,000 (of dear ones 10,000) seeded mutations of all that a peer or a file can bring
 	$(BIN)/python -W error -m tests.fuzz

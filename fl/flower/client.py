@@ -142,7 +142,7 @@ class _Turn:
             _private_cache()
             store = self._store
             self._memory.open(store(self._call.context) if callable(store) else store)
-            self._memory.keep(request.open, request.summed)
+            self._memory.keep(request.open, request.failed)
             self._serve(request, data)
         parcels = tuple(Parcel(s, n, len(sent)) for s, (n, sent) in self._sent.items())
         flat = (data for _, sent in self._sent.values() for data in sent)

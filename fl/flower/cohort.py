@@ -97,7 +97,7 @@ class Cohort:
         return frozenset(known)
 
     @property
-    def any_suffice(self) -> bool:
+    def may_spare(self) -> bool:
         """Whether some of those who may answer in this stage, whoever they are, are enough."""
         last = self._at == len(self._stages) - 1 > self._stages.index(UPLOAD)
         return last and self.session.parameters.any_suffice

@@ -25,8 +25,8 @@ class Patience:
     """How long the server waits, in seconds.
 
     deadline: for a stage, at most; grace: for the others once enough have answered, and at
-    least `slack` times as long as that took; and for the first, before those who were spared are
-    asked as well; poll: longest pause between two looks.
+    least `slack` times as long as that took; and for the first, at most half of the deadline,
+    before those who were spared are asked as well; poll: longest pause between two looks.
     """
 
     deadline: float = 600.0
@@ -93,13 +93,14 @@ class Exchange:
         end, due = began + pattern.deadline, dict(contents)
         while True:
             failed = 0
-            for node, reply in (*self._send(due, pattern, expected), *self._answers(expected)):
+            sent = self._send(due, pattern, end, expected)
+            for node, reply in (*sent, *self._answers(expected)):
                 lost = isinstance(reply, Error) or reply.has_error()
                 good, failed = good + (not lost), failed + lost
                 yield node, reply
             now = self._clock.now()
-            slow = good < enough and now >= began + self._patience.grace
-            due = _taken(spared, len(spared) if slow else failed)
+            slow = good < enough and now >= began + min(self._patience.grace, pattern.deadline / 2)
+            due = _taken(spared, len(spared) if slow else failed) if now < end else {}
             if due:
                 continue
             if good >= enough:
@@ -115,7 +116,11 @@ class Exchange:
             yield expected[key], Error(UNAVAILABLE, reason)
 
     def _send(
-        self, contents: Mapping[int, RecordDict], pattern: Pattern, expected: dict[str, int]
+        self,
+        contents: Mapping[int, RecordDict],
+        pattern: Pattern,
+        end: float,
+        expected: dict[str, int],
     ) -> list[tuple[int, Error]]:
         """Send to each node, noted in `expected`; those who cannot be asked, and why."""
         busy = {each.node: each for each in self._open.values()}
@@ -123,7 +128,7 @@ class Exchange:
         for node, content in contents.items():
             if node in busy:
                 failed.append((node, _busy(busy[node])))
-            elif key := self._push(node, content, pattern):
+            elif key := self._push(node, content, pattern, end):
                 expected[key] = node
             else:
                 reason = "the grid did not take the message; is the node connected?"
@@ -133,11 +138,11 @@ class Exchange:
     def _answers(self, expected: Mapping[str, int]) -> list[tuple[int, Message]]:
         return [(expected[key], reply) for key, reply in self._pull() if key in expected]
 
-    def _push(self, node: int, content: RecordDict, pattern: Pattern) -> str:
+    def _push(self, node: int, content: RecordDict, pattern: Pattern, end: float) -> str:
         """Send, and return the message's id, or nothing. It lives a little longer than anybody
         waits for it.
         """
-        life = pattern.deadline + 1.0
+        life = end - self._clock.now() + 1.0
         message = Message(
             content,
             dst_node_id=node,

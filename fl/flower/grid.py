@@ -93,9 +93,11 @@ class SecureGrid(Grid):
         while True:
             report.attempts += 1
             attempt = self._attempts[task.model] = self._attempts.get(task.model, 0) + 1
-            means = self._rounds.run(replace(task, attempt=attempt), report)
-            if report.spent:
-                self._spent.add(task.model)
+            try:
+                means = self._rounds.run(replace(task, attempt=attempt), report)
+            finally:
+                if report.spent:
+                    self._spent.add(task.model)
             if means is not None:
                 return means
             if report.spent or report.attempts >= attempts:

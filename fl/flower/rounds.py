@@ -9,11 +9,12 @@ what was prepared, it starts anew.
 
 Two sessions of a kind wait, so that the next one is ready after a round's uploads. Then its
 unmasking carries nothing else, and asks only as many as are needed: those who answered first. The
-others are asked where one of these fails, is slow, or returns what does not match.
+others are asked where one of these fails, is slow, or returns what does not match; and who is not
+asked takes what it uploaded as summed, unless it is told that the session failed before.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import WARNING
 
 from flwr.app import RecordDict
@@ -66,7 +67,7 @@ class Rounds:
         self._protection, self._helpers = protection, tuple(helpers)
         self._exchange, self._clock, self._source = exchange, clock, source
         self._next: dict[str, list[Cohort]] = {}
-        self._summed: tuple[bytes, ...] = ()
+        self._failed: tuple[bytes, ...] = ()
         self._lengths: dict[str, int] = {}
 
     def run(self, task: Task, report: RoundReport) -> Means | None:
@@ -82,8 +83,8 @@ class Rounds:
             means = self._finish(layout, cohort, report)
         except ProtocolAborted as abort:
             report.aborted = abort.reason
-        if report.spent:
-            self._summed = (*self._summed, cohort.key)[-MOST_SESSIONS:]
+        if not report.spent:
+            self._failed = (*self._failed, cohort.key)[-MOST_SESSIONS:]
         report.lost = {n: _lost(n, cohort, report) for n in task.nodes if n not in report.survivors}
         report.lost_helpers = {n: cohort.lost[n] for n in self._helpers if n in cohort.lost}
         return means
@@ -128,8 +129,9 @@ class Rounds:
             contents, spared = self._contents(task, cohort)
             if contents:
                 self._ask(task, cohort, contents, spared, report)
-                if spared and not cohort.satisfied:
-                    self._ask(task, cohort, spared, {}, report)
+                left = began + task.deadline - self._clock.now()
+                if spared and left > 0 and not cohort.satisfied:
+                    self._ask(replace(task, deadline=left), cohort, spared, {}, report)
                 self._settle()
             try:
                 cohort.close()
@@ -144,7 +146,7 @@ class Rounds:
         if not cohort.early:
             self._look_ahead(task)
         asked = cohort.pending.intersection((*task.nodes, *self._helpers))
-        if not cohort.any_suffice or any(queue[0].early for queue in self._next.values()):
+        if not cohort.may_spare or any(queue[0].early for queue in self._next.values()):
             waiting = [each for each in self._waiting if each.early]
             return {node: self._content(task, cohort, node, waiting) for node in sorted(asked)}, {}
         contents = {n: self._content(task, cohort, n, ()) for n in cohort.quickest(asked)}
@@ -165,7 +167,7 @@ class Rounds:
             cohort.stage,
             cohort.key,
             (cohort.key, *(each.key for each in self._waiting)),
-            self._summed,
+            self._failed,
             offers,
             tuple(Step(each.key, len(data)) for each, data in steps),
             task.attempt if uploads else 0,
@@ -189,7 +191,8 @@ class Rounds:
         stage, refusing = cohort.stage, []
         pattern = Pattern(task.kind, task.group, stage, task.deadline)
         report.sent += sum(_size(each) for part in (contents, spared) for each in part.values())
-        for node, reply in self._exchange.ask(contents, pattern, cohort.enough(contents), spared):
+        enough = max(cohort.enough(contents), 1)
+        for node, reply in self._exchange.ask(contents, pattern, enough, spared):
             body = opened(reply)
             if isinstance(body, Lost):
                 cohort.lose(node, stage, body.reason, body.code)

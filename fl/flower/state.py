@@ -66,6 +66,7 @@ class Memory:
     """
 
     _store: Store | None = None
+    _failed: frozenset[bytes] = frozenset()
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -123,7 +124,9 @@ class Memory:
         """
         with self.together():
             self._check(model[:SHORT], attempt)
-        self.keep({session, *(key for key, kept in self._sessions.items() if not kept.model)})
+        for other in [key for key, kept in self._sessions.items() if kept.model]:
+            if other != session:
+                self.forget(other)
         self.update(session, model=model[:SHORT])
 
     def upload(self, session: bytes, attempt: int) -> None:
@@ -147,16 +150,17 @@ class Memory:
     def _check(self, model: bytes, attempt: int) -> Used | None:
         """What the store knows of this model's use. Raises Refusal where it rules this one out."""
         stored = self._store.used(model) if self._store else None
+        summed = stored is not None and stored.session not in self._failed
         for used in (self._used.get(model), stored):
-            if used and used.spent:
-                raise Refusal(
-                    "our update of this model is spent: it may be known in a sum, and in another "
-                    "one it would be known by the difference; continue with another model"
-                )
             if used and attempt <= used.attempt:
                 raise Refusal(
                     f"attempt {attempt} at a model of which our update was uploaded at attempt "
                     f"{used.attempt}; every attempt has a higher number than those before"
+                )
+            if used and (used.spent or summed):
+                raise Refusal(
+                    "our update of this model is spent: it may be known in a sum, and in another "
+                    "one it would be known by the difference; continue with another model"
                 )
         return stored
 
@@ -173,10 +177,13 @@ class Memory:
         if session in self._sessions:
             self._sessions[session] = replace(self._sessions[session], **fields)
 
-    def keep(self, sessions: Collection[bytes], summed: Collection[bytes] = ()) -> None:
-        """Forget all others. summed: those of them whose updates may be known in a sum."""
+    def keep(self, sessions: Collection[bytes], failed: Collection[bytes]) -> None:
+        """Forget all others. What was uploaded in one of those is spent unless it is among
+        `failed`, where the server says that no sum has come of it.
+        """
+        self._failed = frozenset(failed)
         for session in self._sessions.keys() - set(sessions):
-            if session in summed:
+            if session not in self._failed:
                 self.spend(session)
             self.forget(session)
 

@@ -53,17 +53,18 @@ class Request(Value, frozen=True):
     """From the server, in a stage of `session`: sessions to join, and steps of that session and
     of later ones. Without a session it asks only whether the node is a helper.
 
-    open: the sessions that are not over; the others are to be forgotten. summed: those of late
-    that ended when updates may be known in a sum, for who was not asked for a last word in them.
-    attempt: which one at this model, from 1, and application: the server's own digest of what is
-    trained, a hint that names a mismatch, where the message has a model; 0 and empty elsewhere.
+    open: the sessions that are not over; the others are to be forgotten. failed: those of late
+    that ended before anybody was to be asked for a last word; in any other that is over an update
+    may be known in a sum, whether its node was asked or not. attempt: which one at this model,
+    from 1, and application: the server's own digest of what is trained, a hint that names a
+    mismatch, where the message has a model; 0 and empty elsewhere.
     """
 
     version: int
     stage: str
     session: bytes
     open: tuple[Bytes32, ...]
-    summed: tuple[Bytes32, ...]
+    failed: tuple[Bytes32, ...]
     offers: tuple[Offer, ...]
     steps: tuple[Step, ...]
     attempt: Count

@@ -59,8 +59,10 @@ class MaskingParameters(Parameters, frozen=True):
 
     @property
     def any_suffice(self) -> bool:
-        """Where everybody holds shares of everybody."""
-        return self.complete
+        """Where everybody holds shares of everybody, and those who were not asked are too few to
+        answer anybody else, with all that are corrupt.
+        """
+        return self.complete and 2 * self.threshold > self.clients + self.corrupt
 
     @property
     def tolerated(self) -> int:

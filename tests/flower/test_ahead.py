@@ -210,6 +210,17 @@ def test_who_was_not_asked_to_unmask_forgets_with_the_next_message_and_counts_as
     assert [each.spent for each in kept._used.values()][:3] == [True] * 3
 
 
+def test_who_is_left_out_of_rounds_still_counts_as_summed() -> None:
+    inner, grid = secure_grid()
+    for number in range(2):
+        check_round(grid, number, {})
+    for number in range(2, 4 + MOST_SESSIONS):
+        replies = list(grid.send_and_receive(messages(moved(number))[:4]))
+        assert not any(reply.has_error() for reply in replies)
+    check_round(grid, 9, {})
+    assert [each.spent for each in memory(inner, 55)._used.values()][:2] == [True, True]
+
+
 def test_a_session_that_was_aborted_is_forgotten_with_the_next_message() -> None:
     inner, grid = secure_grid()
     inner.faults = {(node, "upload"): Fault.ERROR for node in NODES[:3]}
@@ -238,11 +249,22 @@ def uploads_lost() -> tuple[FakeGrid, SecureGrid]:
 
 
 def test_a_client_uploads_its_update_of_a_model_once_an_attempt() -> None:
-    inner, _ = uploads_lost()
+    inner, grid = uploads_lost()
     other = SecureGrid(inner, MASKING, patience=PATIENCE, clock=inner.clock)
+    other._rounds._failed = grid._rounds._failed
     replies = list(other.send_and_receive(messages(moved(1))))
     assert all("higher number" in reply.error.reason for reply in replies)
     assert other.rounds[0].lost_by_stage == {"upload": NODES}
+
+
+def test_to_its_clients_an_attempt_of_which_the_server_knows_nothing_was_summed() -> None:
+    inner, _ = uploads_lost()
+    other = SecureGrid(
+        inner, MASKING, patience=PATIENCE, clock=inner.clock, on_abort="retry", retries=2
+    )
+    replies = list(other.send_and_receive(messages(moved(1))))
+    assert all("spent" in reply.error.reason for reply in replies)
+    assert other.rounds[0].attempts == 3
 
 
 def test_a_later_attempt_at_the_same_model_says_so_and_may() -> None:
@@ -261,6 +283,8 @@ def test_after_a_later_attempt_the_session_of_the_earlier_one_cannot_be_unmasked
     inner.faults, inner.now = {}, inner.now + 1000
     other = SecureGrid(inner, MASKING, patience=PATIENCE, clock=inner.clock)
     other._attempts = grid._attempts  # a server that goes on all the same
+    session = body(asked).session
+    other._rounds._failed = (session,)
     list(other.send_and_receive(messages(moved(1))))
     assert not other.rounds[0].aborted
     reply = inner._handle(44, message_from_proto(MessageProto.FromString(asked)))

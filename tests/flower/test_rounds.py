@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from fl.flower import Patience, Protection, SecureGrid, secure, secure_mod
 from fl.flower.cohort import Cohort
+from fl.flower.wire import BYTES
+from protocols.lattice.states import Relay
 from protocols.masking.messages import UnmaskAnswer
 from protocols.masking.parameters import sparse
 from secagg.codec import decode, encode
@@ -229,20 +231,24 @@ def test_where_one_who_was_asked_to_unmask_is_slow_all_others_are_asked() -> Non
     assert PATIENCE.grace <= inner.now <= 3 * PATIENCE.grace
 
 
+@pytest.mark.parametrize("name", ["masking", "lattice"])
 def test_where_one_who_unmasks_returns_a_wrong_share_the_others_are_asked(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner, grid = ready()
+    inner, grid = ready(protection(protocol=name, options={}))
     take = Cohort.take
 
-    def wrong(self: Cohort, node: int, stage: str, parcel: Any, data: Any) -> None:
+    def spoilt(self: Cohort, node: int, stage: str, parcel: Any, data: Any) -> None:
         if (node, stage) == (22, "unmask"):
-            answer = decode(bytes(data[0]), UnmaskAnswer)
+            relay = decode(bytes(data[0]), UnmaskAnswer | Relay)
+            inside = relay.data if isinstance(relay, Relay) else data[0]
+            answer = decode(bytes(inside), UnmaskAnswer)
             shares = bytes([answer.self_shares[0] ^ 1]) + answer.self_shares[1:]
-            data = [encode(replace(answer, self_shares=shares))]
+            wrong = encode(replace(answer, self_shares=shares))
+            data = [encode(replace(relay, data=wrong)) if isinstance(relay, Relay) else wrong]
         take(self, node, stage, parcel, data)
 
-    monkeypatch.setattr(Cohort, "take", wrong)
+    monkeypatch.setattr(Cohort, "take", spoilt)
     check_round(grid, 2, {})
     assert unmasking(inner) == [11, 22, 33, 44, 55]
     assert grid.rounds[-1].exchanges == 3
@@ -251,10 +257,78 @@ def test_where_one_who_unmasks_returns_a_wrong_share_the_others_are_asked(
     ]
 
 
+@pytest.mark.parametrize("options", [{"threshold": 2, "floor": 2}, {"corrupt": 1, "threshold": 3}])
+def test_below_a_majority_everybody_is_asked_to_unmask(options: dict[str, int]) -> None:
+    inner, grid = ready(protection(options={"suite": "X25519", **options}))
+    check_round(grid, 2, {})
+    assert unmasking(inner) == list(NODES)
+
+
 def test_on_a_sparse_graph_everybody_is_asked_to_unmask() -> None:
     chosen = sparse(200, 8, 32, corrupt=0.1, dropout=0.1)
     assert chosen.degree < 199
     assert not chosen.any_suffice
+
+
+@pytest.mark.parametrize("nodes", [NODES, (11, 44, 55)])
+def test_no_second_sum_comes_of_those_who_were_not_asked(nodes: tuple[int, ...]) -> None:
+    """Even by a server that has forgotten the first, and so tries again."""
+    inner, grid = ready()
+    check_round(grid, 2, {})
+    assert unmasking(inner) == [11, 22, 33]
+    options = {"patience": PATIENCE, "clock": inner.clock, "on_abort": "retry", "retries": 3}
+    other = secure(STRATEGIES["FedAvg"](), inner, MASKING, **options)
+    list(other.send_and_receive([m for m in messages(moved(2)) if m.metadata.dst_node_id in nodes]))
+    assert other.rounds[-1].attempts == 4
+    assert all("spent" in each.reason for each in other.rounds[-1].lost.values())
+
+
+def test_a_grid_that_fails_while_it_unmasks_makes_no_second_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner, grid = ready()
+    pull = inner.pull_messages
+
+    def broken(keys: Any) -> Any:
+        if unmasking(inner):
+            raise OSError("the channel")
+        return pull(keys)
+
+    monkeypatch.setattr(inner, "pull_messages", broken)
+    with pytest.raises(OSError, match="the channel"):
+        grid.send_and_receive(messages(moved(2)))
+    monkeypatch.undo()
+    with pytest.raises(ProtocolAborted, match="difference"):
+        grid.send_and_receive(messages(moved(2)))
+
+
+@pytest.mark.parametrize("fault", [None, Fault.ERROR, Fault.GARBAGE, Fault.LOSE_REPLY])
+def test_what_is_reported_as_sent_was_sent(fault: Fault | None) -> None:
+    inner, grid = ready()
+    sent, run = [0], inner._run
+
+    def counted(node: int, message: Message, fault: Fault | None) -> Any:
+        arrays = message.content.array_records.get(BYTES, {})
+        sent[0] += sum(len(array.data) for array in arrays.values())
+        return run(node, message, fault)
+
+    inner._run = counted  # type: ignore[method-assign]
+    inner.faults = {(22, "unmask"): fault} if fault else {}
+    check_round(grid, 2, {})
+    assert grid.rounds[-1].sent == sent[0]
+
+
+def test_a_stage_ends_at_its_deadline_and_nobody_is_asked_after_it() -> None:
+    patience = Patience(deadline=8.0, grace=10.0, slack=1.0, poll=0.25)
+    inner, grid = secure_grid(patience=patience)
+    check_round(grid, 1, {})
+    inner.faults = {(node, "unmask"): Fault.LOSE_REPLY for node in NODES}
+    asked: list[float] = []
+    began = inner.now
+    inner.on_push = lambda _, stage: asked.append(inner.now) if stage == "unmask" else None
+    grid.send_and_receive(messages(moved(2)))
+    assert grid.rounds[-1].seconds["unmask"] <= 8.5
+    assert [round(at - began) for at in asked] == [0, 0, 0, 4, 4]
 
 
 def ready(shared: Protection = MASKING) -> tuple[FakeGrid, SecureGrid]:

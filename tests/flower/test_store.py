@@ -1,6 +1,7 @@
 """A node's own store: what it remembers whatever becomes of Flower's Context."""
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from threading import Barrier, Thread
@@ -35,9 +36,12 @@ def offered(store: Path, number: int) -> tuple[Memory, bytes]:
     return known, id_of(number)
 
 
-def bound(store: Path, number: int, what: bytes, attempt: int) -> tuple[Memory, bytes]:
-    """As `offered`, and the session is bound to a model."""
+def bound(
+    store: Path, number: int, what: bytes, attempt: int, failed: Collection[bytes] = ()
+) -> tuple[Memory, bytes]:
+    """As `offered`, and the session is bound to a model; failed: what the server says has."""
     known, session = offered(store, number)
+    known.keep([session], failed)
     known.begin(session, what, attempt)
     return known, session
 
@@ -74,7 +78,9 @@ def test_an_upload_closes_the_session_of_the_attempt_before(tmp_path: Path) -> N
     path, what = tmp_path / "store", bytes(32)
     first, one_session = bound(path, 1, what, 1)
     first.upload(one_session, 1)
-    second, other_session = bound(path, 2, what, 2)
+    with pytest.raises(Refusal, match="spent"):
+        bound(path, 2, what, 2)
+    second, other_session = bound(path, 2, what, 2, failed=[one_session])
     second.upload(other_session, 2)
     with pytest.raises(Refusal, match="stage unmask"):
         first.commit(Claim(one_session, 1, "unmask", b""), Stored(b"", ()))
