@@ -27,7 +27,7 @@ from protocols.base import (
     Session,
 )
 from protocols.journal import MemoryJournal, Party
-from protocols.masking import Client, MaskingParameters, keys
+from protocols.masking import Client, MaskingParameters, Server, keys
 from protocols.masking.keys import Parties, Seeds
 from protocols.masking.messages import (
     Advert,
@@ -40,7 +40,6 @@ from protocols.masking.messages import (
     UnmaskRequest,
     Upload,
 )
-from protocols.masking.server import Server
 from secagg import kdf, prg, shamir
 from secagg.codec import decode, encode
 from secagg.context import bound_context, cohort_context

@@ -7,9 +7,7 @@ from protocols.base import Machine
 from protocols.he.client import Client as HeClient
 from protocols.he.holder import KeyHolder
 from protocols.he.server import Server as HeServer
-from protocols.masking import ActiveClient, Client
-from protocols.masking.active_server import ActiveServer
-from protocols.masking.server import Server
+from protocols.masking import ActiveClient, ActiveServer, Client, Server
 
 PAGE = Path(__file__).parent / "machine.md"
 START, END = "<!-- tables -->\n", "<!-- end -->"

@@ -4,7 +4,12 @@ Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Le
 2017 (complete graph: SecAgg); Bell et al., "Secure Single-Server Aggregation with
 (Poly)Logarithmic Overhead", CCS 2020 (k-regular graph: SecAgg+). Against a semi-honest server,
 or on the complete graph against one that lies.
+
+The server's half is loaded when it is used: a client's process may live for one message.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from protocols.base import Machine, Protocol, Session
 from protocols.masking.active_client import ActiveClient
@@ -14,6 +19,12 @@ from secagg.errors import LocalError
 from secagg.rng import RandomSource
 from secagg.seal import Sealer
 from secagg.signing import Identity
+
+if TYPE_CHECKING:
+    from protocols.masking.active_server import ActiveServer
+    from protocols.masking.server import Server
+
+_HOMES = {"ActiveServer": "active_server", "Server": "server"}
 
 
 def new_client(
@@ -28,11 +39,16 @@ def new_client(
 
 
 def new_server(session: Session, source: RandomSource) -> Machine:
-    """The server for the session's adversary. Clients do without its half of the code."""
-    from protocols.masking.active_server import ActiveServer  # noqa: PLC0415
-    from protocols.masking.server import Server  # noqa: PLC0415
+    """The server for the session's adversary."""
+    name = "ActiveServer" if _active(session) else "Server"
+    machine: Machine = __getattr__(name)(session, source)
+    return machine
 
-    return ActiveServer(session, source) if _active(session) else Server(session, source)
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def _active(session: Session) -> bool:
@@ -50,8 +66,10 @@ PROTOCOL = Protocol(
 __all__ = [
     "PROTOCOL",
     "ActiveClient",
+    "ActiveServer",
     "Client",
     "MaskingParameters",
+    "Server",
     "configure",
     "new_client",
     "new_server",

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protocols.masking import ActiveClient, Client, MaskingParameters, keys
+from protocols.masking import ActiveClient, Client, MaskingParameters, Server, keys
 from protocols.masking.active_server import ActiveServer
 from protocols.masking.bitmap import bitmap_of, members_of
 from protocols.masking.messages import Keys
-from protocols.masking.server import Server
 from secagg import errors
 from secagg.codec import decode, encode
 from secagg.graph import neighbours, neighbours_of, permutation
