@@ -264,7 +264,7 @@ def test_below_a_majority_everybody_is_asked_to_unmask(options: dict[str, int]) 
     assert unmasking(inner) == list(NODES)
 
 
-def test_on_a_sparse_graph_everybody_is_asked_to_unmask() -> None:
+def test_on_a_sparse_graph_not_just_any_clients_suffice() -> None:
     chosen = sparse(200, 8, 32, corrupt=0.1, dropout=0.1)
     assert chosen.degree < 199
     assert not chosen.any_suffice
