@@ -88,13 +88,21 @@ def permutation(n: int, seed: bytes) -> NDArray[np.int64]:
     order is exactly equally likely. Raises `ParameterError` for n and `LocalError` for seed.
     """
     _check_clients(n)
-    if not isinstance(seed, bytes) or len(seed) != SEED_BYTES:
-        raise LocalError(f"a graph seed is {SEED_BYTES} bytes")
+    _check_seed(seed)
     material = derive(seed, "graph permutation", length=_KEY_BYTES + _IV_BYTES)
     counter = material[_KEY_BYTES:] + bytes(_BLOCK_BYTES - _IV_BYTES)
     stream = Cipher(AES128(material[:_KEY_BYTES]), CTR(counter)).encryptor()
     blocks = np.frombuffer(stream.update(bytes(_BLOCK_BYTES * n)), dtype=">u8").reshape(n, 2)
-    return np.lexsort((blocks[:, 1], blocks[:, 0])).astype(np.int64, copy=False)
+    return _ranked(*blocks.T.astype(np.uint64))
+
+
+def _ranked(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The rows in the order of high · 2^64 + low: of their high halves, where these differ."""
+    order = np.argsort(high)
+    ranked = high[order]
+    if (ranked[1:] == ranked[:-1]).any():
+        order = np.lexsort((low, high))
+    return order.astype(np.int64, copy=False)
 
 
 def neighbours(n: int, degree: int, seed: bytes) -> NDArray[np.int64]:
@@ -105,9 +113,10 @@ def neighbours(n: int, degree: int, seed: bytes) -> NDArray[np.int64]:
     8 * n * degree bytes. Raises `ParameterError` for n or degree, `LocalError` for seed.
     """
     _check_degree(n, degree)
-    order = permutation(n, seed)
+    _check_seed(seed)
     if degree == n - 1:
         return complete(n)
+    order = permutation(n, seed)
     half = degree // 2
     ring = np.concatenate((order[-half:], order, order[:half]))
     around = np.lib.stride_tricks.sliding_window_view(ring, degree + 1)
@@ -127,9 +136,10 @@ def neighbours_of(client: int, n: int, degree: int, seed: bytes) -> NDArray[np.i
     _check_degree(n, degree)
     if not 0 <= client < n:
         raise LocalError(f"there is no client {client} among {n}")
-    order = permutation(n, seed)
+    _check_seed(seed)
     if degree == n - 1:
         return np.delete(np.arange(n, dtype=np.int64), client)
+    order = permutation(n, seed)
     place = int(np.flatnonzero(order == client)[0])
     steps = np.arange(1, degree // 2 + 1)
     return np.sort(order[np.concatenate((place - steps, place + steps)) % n])
@@ -372,6 +382,11 @@ def _part(n: int, fraction: float, name: str) -> int:
 def _check_clients(n: int) -> None:
     if not isinstance(n, int) or isinstance(n, bool) or not 2 <= n <= MAX_CLIENTS:
         raise ParameterError(f"a graph has 2 to {MAX_CLIENTS} clients (an int), not {n!r}")
+
+
+def _check_seed(seed: bytes) -> None:
+    if not isinstance(seed, bytes) or len(seed) != SEED_BYTES:
+        raise LocalError(f"a graph seed is {SEED_BYTES} bytes")
 
 
 def _check_degree(n: int, degree: int) -> None:

@@ -141,6 +141,15 @@ def test_permutation_ranks_the_blocks_of_the_stream() -> None:
     assert graph.permutation(500, SEED).tolist() == expected
 
 
+@pytest.mark.parametrize("highs", [[3, 1, 2], [5, 5, 5, 5], [7, 1, 7, 0, 1], [2**64 - 1, 2**63]])
+def test_equal_high_halves_are_ranked_by_the_low_ones(highs: list[int]) -> None:
+    """Of 500 clients none has them: here some have."""
+    lows = [9 * i % 4 for i in range(len(highs))]
+    blocks = list(zip(highs, lows, range(len(highs)), strict=True))
+    high, low = np.array(highs, np.uint64), np.array(lows, np.uint64)
+    assert graph._ranked(high, low).tolist() == [at for *_, at in sorted(blocks)]
+
+
 def test_permutation_known_answer() -> None:
     assert graph.permutation(16, SEED).tolist() == KNOWN_ORDER
     assert graph.neighbours(16, 4, SEED)[0].tolist() == KNOWN_ROW
