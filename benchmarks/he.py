@@ -20,7 +20,7 @@ from protocols.base import SERVER, Begin, Contribute, Join, Protocol, Received, 
 from protocols.driver import run
 from protocols.registry import load
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 
 NVFLARE = 8192, [60, 40, 40], 2.0**40
 THREADS = 1
@@ -116,7 +116,7 @@ def _ready(protocol: Protocol, parameters: Any) -> Any:
     server = protocol.server(session, source)
     server.handle(Begin(bytes(32)))
     everyone = range(1, parameters.clients + 1 + parameters.helpers)
-    parties = {me: protocol.party(session, me, source, HpkeSealer()) for me in everyone}
+    parties = {me: protocol.party(session, me, source, SystemSealer()) for me in everyone}
     for me, party in parties.items():
         (hello,) = party.handle(Join())
         server.handle(Received(me, hello.data))

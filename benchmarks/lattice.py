@@ -35,7 +35,7 @@ from protocols.masking import MaskingParameters, configure, sparse
 from protocols.registry import load
 from secagg import gaussian, ntt, ringset, rlwe
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 
 CLIENTS = 1000
 TIMES = 200
@@ -233,7 +233,7 @@ def one_message(d: int, decryptors: int) -> Line:
     simulation = Simulation(committee, session, inputs, SystemSource(), options=options)
     simulation.step("keys")
     request = next(each for each in simulation._requests if each.to == 1)
-    client = committee.client(session, 1, SystemSource(), HpkeSealer())
+    client = committee.client(session, 1, SystemSource(), SystemSealer())
     client.handle(Begin(bytes(32)))
     client.handle(Received(SERVER, request.data))
     stored = client.snapshot()

@@ -30,7 +30,7 @@ from protocols.journal import Party
 from protocols.registry import load
 from secagg.errors import LocalError
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.warm import warm_up
 
 UNIT = 1 if sys.platform == "darwin" else 1024
@@ -131,7 +131,7 @@ def client(
         pass
     agreed = session(*setting)
     base = resident_bytes()
-    machine = load("masking").client(agreed, me, SystemSource(), HpkeSealer())
+    machine = load("masking").client(agreed, me, SystemSource(), SystemSealer())
     party = Party(machine, SqliteJournal(folder / f"{me}.sqlite", me, agreed.roster))
     ramp = np.arange(agreed.parameters.length, dtype=np.uint32)
     ramp &= np.uint32(0xFFFF)

@@ -53,7 +53,8 @@ ABOUT = {
     "so on the k-regular one for 5 % corrupt clients and these dropouts",
     "Shamir": "32-byte secrets. pycryptodome shares 16 bytes at a time, so it is called twice; "
     "Flower pads to 48 bytes",
-    "HPKE": "RFC 9180 sealing, by `cryptography`",
+    "seal and open": "what a client seals for its neighbours, key agreement included, and opens "
+    "from them; HPKE: RFC 9180 by `cryptography`, which does not say who sealed",
     "client": "the real machine with real messages, from its keys to its answer, encoding "
     "included, without training and disk; complete graph, hybrid suite, nobody drops out",
     "complete graph": "the same with X25519, of a vector that is encoded already",

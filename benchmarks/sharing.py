@@ -1,4 +1,4 @@
-"""Shamir's sharing, HPKE sealing and signatures: what a client does for every neighbour.
+"""Shamir's sharing, sealing and signatures: what a client does for every neighbour.
 
 The peers' secrets are what their libraries take: pycryptodome shares 16 bytes over GF(2^128),
 so two of its secrets make one of 32 bytes; Flower pads to 48 bytes, three of pycryptodome's.
@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from benchmarks.masks import streams_of
 from benchmarks.measure import DifferentResultsError, Line, timed
-from secagg import seal, shamir
+from secagg import kdf, seal, shamir
 from secagg.errors import DecodeError
 from secagg.rng import SystemSource
 from secagg.signing import ED25519, Claim, Identity, verify_all
@@ -73,24 +74,36 @@ def reconstruct(holders: int, threshold: int, secrets: int, *, peers: bool = Tru
     )
 
 
-def hpke(name: str, times: int, *, sealing: bool) -> Line:
-    """One sealing of 32 bytes, or its opening."""
-    suite = seal.suite(name)
-    pair = suite.key_pair(os.urandom(suite.seed_bytes))
-    plaintext, info, sealer = os.urandom(32), b"benchmark", seal.HpkeSealer()
-    sealed = sealer.seal(pair.public, plaintext, info)
+def sealing(name: str, neighbours: int) -> Line:
+    """What a client seals for its neighbours and opens from them; HPKE, one after the other."""
+    suite, sealer = seal.suite(name), seal.SystemSealer()
+    own, *others = (suite.key_pair(os.urandom(suite.seed_bytes)) for _ in range(1 + neighbours))
+    bodies = [os.urandom(104) for _ in others]
+    infos = kdf.labels("benchmark", np.arange(neighbours))
+    agreed = [other.agree(own.public) for other in others]
+    received = seal.seal_each([own.public] * neighbours, agreed, bodies, infos, sealer)
+    by_hpke = [own.public.seal(body, b"benchmark") for body in bodies]
+
+    def ours() -> list[bytes | None]:
+        secrets = own.agree_each([other.public for other in others])
+        seal.seal_each([other.public for other in others], secrets, bodies, infos, sealer)
+        return seal.open_each(own, secrets, received, infos)
+
+    def hpke() -> list[bytes]:
+        for other, body in zip(others, bodies, strict=True):
+            other.public.seal(body, b"benchmark")
+        return [own.open(each, b"benchmark") for each in by_hpke]
 
     def check() -> None:
-        _expect([plaintext], [pair.open(sealed, info)])
-
-    def work() -> object:
-        return sealer.seal(pair.public, plaintext, info) if sealing else pair.open(sealed, info)
+        _expect(bodies, ours())
+        _expect(bodies, hpke())
 
     return Line(
-        f"HPKE {'seal' if sealing else 'open'}, {name}",
-        {"plaintext_bytes": 32, "ciphertext_bytes": len(sealed)},
-        timed(work, times=times),
+        f"seal and open, {name}",
+        {"neighbours": neighbours, "ciphertext_bytes": len(received[0])},
+        timed(ours),
         check,
+        peers={"HPKE": timed(hpke)},
     )
 
 

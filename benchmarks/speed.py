@@ -154,9 +154,8 @@ def _neighbours() -> Iterator[Planned]:
     yield Planned("Shamir, reconstruct 150", alone, repeats=31)
     yield Planned("Ed25519, verify 32", partial(sharing.verify, 32), repeats=31)
     for suite in (rounds.CLASSIC, rounds.HYBRID):
-        for word, sealing in (("seal", True), ("open", False)):
-            make = partial(sharing.hpke, suite, 20, sealing=sealing)
-            yield Planned(f"HPKE {word}, {suite}", make, repeats=31)
+        make = partial(sharing.sealing, suite, 30)
+        yield Planned(f"seal and open, {suite}", make, repeats=31)
 
 
 def _rounds() -> Iterator[Planned]:

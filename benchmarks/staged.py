@@ -46,7 +46,7 @@ from secagg.context import bound_context, cohort_context
 from secagg.kdf import DIGEST_BYTES
 from secagg.merkle import proofs, root
 from secagg.rng import SEED_BYTES, SeededSource
-from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
+from secagg.seal import KeyPair, SystemSealer, seal_between, suite
 
 APPLICATION = bytes(range(32))
 Vector = NDArray[np.uint32]
@@ -134,7 +134,7 @@ class ClientUnderTest:
     def fresh(self) -> Party:
         """The client before its round, with the seeds that the messages are for."""
         session = self.federation.session
-        client = Client(session, 1, SeededSource(session.session_id), HpkeSealer())
+        client = Client(session, 1, SeededSource(session.session_id), SystemSealer())
         return Party(client, MemoryJournal())
 
     def round(self, party: Party, values: NDArray[np.unsignedinteger]) -> list[bytes]:
@@ -190,10 +190,10 @@ class ClientUnderTest:
     def _delivery(self, other: int) -> Delivered:
         federation, context1 = self.federation, self._context1
         to = federation.key_pairs[1].public
-        agreed = federation.key_pairs[other].agree(to) if to.suite.agrees else b""
+        agreed = federation.key_pairs[other].agree(to)
         (edge,) = kdf.strings(federation.edges(context1, np.array([other]), np.array([1])))
         plaintext, info = edge + bytes(2 * shamir.SHARE_BYTES), keys.shares_info(context1, other, 1)
-        return Delivered(other, seal_between(agreed, to, plaintext, info, HpkeSealer()))
+        return Delivered(other, seal_between(agreed, to, plaintext, info, SystemSealer()))
 
 
 class ServerUnderTest:

@@ -33,7 +33,7 @@ from protocols.base import (
 from protocols.journal import Journal, MemoryJournal, Party
 from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
 from secagg.rng import RandomSource
-from secagg.seal import HpkeSealer, Sealer
+from secagg.seal import Sealer, SystemSealer
 from secagg.signing import Identity
 
 Vector = NDArray[np.unsignedinteger[Any]]
@@ -136,7 +136,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self._options = self.options or Options()
         self.journal: Journal = self._options.journal or MemoryJournal()
-        self.sealer = self.sealer or HpkeSealer()
+        self.sealer = self.sealer or SystemSealer()
         self.server = Party(self._new_server(), self.journal)
         self._begin(self.server, self.application)
         parameters = self.session.parameters

@@ -2,7 +2,7 @@
 
 A label is a list of parts, each with its length in front, so that two different lists never
 give the same bytes. Derivation is HKDF with SHA-256 (RFC 5869), without salt: every input
-is a uniform 32-byte seed, or what a key agreement gave.
+is a uniform 32-byte seed, or what a key agreement and a KEM gave.
 
 A round derives hundreds of thousands of keys. So a batch is made of arrays: a part that differs
 from row to row is a column, of numbers or of byte strings of one length. A kernel

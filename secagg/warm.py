@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg import kdf, lpr, packing, prg, ringset, rlwe, shamir
+from secagg import kdf, lpr, packing, prg, ringset, rlwe, shamir, x25519
 from secagg.ed25519 import MOST_ALONE
 from secagg.encoding import FixedPoint
 from secagg.rng import SEED_BYTES
 from secagg.signing import ED25519, Claim, Identity, verify_all
 
 _KEY = prg.StreamKey(bytes(prg.KEY_BYTES), bytes(prg.IV_BYTES))
+_NINE = (9).to_bytes(x25519.BYTES, "little")
 
 
 def warm_up() -> Iterator[str]:
@@ -32,6 +33,10 @@ def warm_up() -> Iterator[str]:
     rows = np.zeros((kdf.LEAST_TOGETHER, kdf.DIGEST_BYTES), np.uint8)
     kdf.derive_many(rows, "", rows)
     kdf.digests("", rows)
+    yield "key agreement"
+    x25519.agreed(
+        bytes(x25519.BYTES), [b"\x09".ljust(x25519.BYTES, b"\0")] * (x25519.MOST_ALONE + 1)
+    )
     yield "signatures"
     _signatures()
     yield "key-additive encryption"

@@ -37,7 +37,7 @@ from secagg.errors import DecodeError, SecaggError
 from secagg.gaussian import BOUND
 from secagg.packing import unpack
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.shamir import SHARE_BYTES
 
 VICTIM = 1
@@ -107,7 +107,7 @@ class Lie:
     def restart(self, u: int) -> None:
         """Party u is killed, and takes up what its journal has."""
         session, signer = self.simulation.session, self.target.signers(self.parameters).get(u)
-        machine = self.target.protocol.party(session, u, SystemSource(), HpkeSealer(), signer)
+        machine = self.target.protocol.party(session, u, SystemSource(), SystemSealer(), signer)
         self.simulation.parties[u] = Party(machine, self.simulation.journal)
         self.simulation.parties[u].resume()
 

@@ -18,7 +18,7 @@ from protocols.journal import Party
 from secagg.errors import SecaggError
 from secagg.identity import Member, Roster
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 
 FORGER = "forger"
 
@@ -52,7 +52,7 @@ class Puppets(Simulation):
         honest = me == VICTIM
         signer = identity(me, "member" if honest else FORGER) if signed else None
         session = self.true_session if honest else self.session
-        machine = self.protocol.party(session, me, self.source, HpkeSealer(), signer)
+        machine = self.protocol.party(session, me, self.source, SystemSealer(), signer)
         return Party(machine, self.journal)
 
 

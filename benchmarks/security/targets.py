@@ -21,7 +21,7 @@ from protocols.policy import Policy
 from protocols.registry import PROTOCOLS, load
 from secagg.identity import Identity, Member, Roster
 from secagg.rng import SeededSource, SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 
 Words = NDArray[np.unsignedinteger[Any]]
 REFERENCE = "vulnerable_reference"
@@ -84,7 +84,7 @@ class Target:
         signers = self.signers(session.parameters)
         more = {"signer": signers[me]} if signers else {}
         source = SeededSource(f"client {me} {number}".encode())
-        return self.protocol.client(session, me, source, HpkeSealer(), **more)
+        return self.protocol.client(session, me, source, SystemSealer(), **more)
 
     def admits(self, offered: Session, own: Parameters) -> None:
         """What a client with its own configuration says of a session: LocalError refuses it."""

@@ -30,7 +30,8 @@ from secagg import lpr, ntt, packing, prg, rlwe, rlwe_numpy, shamir
 from secagg.encoding import FixedPoint
 from secagg.kdf import LEAST_TOGETHER, derive, digests
 from secagg.ring import RingVector
-from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
+from secagg.seal import DEFAULT_SUITE, X25519, KeyPair, SystemSealer, seal_between, suite
+from secagg.x25519 import MOST_ALONE
 
 LIMIT = 4.5
 RUNS = 3
@@ -165,12 +166,16 @@ def _exchange(raw: bytes) -> None:
     X25519PrivateKey.from_private_bytes(raw).exchange(_PEER)
 
 
+def _exchange_each(raw: bytes) -> None:
+    X25519.key_pair(raw).agree_each([_RECIPIENT] * (MOST_ALONE + 1))
+
+
 def _sign(raw: bytes) -> None:
     Ed25519PrivateKey.from_private_bytes(raw).sign(b"a label")
 
 
 def _seal(raw: bytes) -> None:
-    seal_between(raw[:32], _RECIPIENT, raw[32:], b"info", HpkeSealer())
+    seal_between(raw[:32], _RECIPIENT, raw[32:], b"info", SystemSealer())
 
 
 def _hash(raw: bytes) -> None:
@@ -213,7 +218,12 @@ def _sealed(name: str) -> list[tuple[KeyPair, bytes]]:
     """Two key pairs of a suite, and what is sealed for each."""
     kind = suite(name)
     pairs = [kind.key_pair(bytes([at + 1]) * kind.seed_bytes) for at in (0, 1)]
-    return [(pair, HpkeSealer().seal(pair.public, bytes(104), b"info")) for pair in pairs]
+    return [(pair, SystemSealer().seal(pair.public, bytes(104), b"info")) for pair in pairs]
+
+
+def _decapsulate(which: bytes) -> None:
+    pair, sealed = _sealed(DEFAULT_SUITE)[which[0]]
+    pair.decapsulate(sealed[: pair.public.suite.ciphertext_bytes])
 
 
 def _open(name: str, which: bytes) -> None:
@@ -262,8 +272,10 @@ OPERATIONS: dict[str, tuple[Operation, Secrets, int]] = {
     "Python integers": (_power, numbers, 1),
     "hmac.compare_digest": (_compare, guesses, 1),
     "X25519": (_exchange, secrets_of(32), 4),
+    "X25519, together": (_exchange_each, secrets_of(32), 8),
     "links": (_link, secrets_of(64), 1),
     "sealing (AES-GCM)": (_seal, secrets_of(136), 2),
+    "decapsulation (ML-KEM-768)": (_decapsulate, one_of_two, 8),
     "HPKE (X25519)": (partial(_open, "X25519"), one_of_two, 8),
     "HPKE (ML-KEM-768)": (partial(_open, "MLKEM768-X25519"), one_of_two, 8),
     "signing (Ed25519)": (_sign, secrets_of(32), 4),

@@ -45,7 +45,7 @@ from secagg.codec import encode
 from secagg.errors import ParameterError, PeerError, ProtocolAborted, SecaggError
 from secagg.prg import Words
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import Identity
 
 REFUSED = 6
@@ -305,7 +305,7 @@ class _Turn:
         kept = self._memory.find(session)
         signer = self._signer() if self._protection.roster is not None else None
         machine = self._protection.machines.party(
-            self._session_of(kept.offer), kept.number, self._source, HpkeSealer(), signer
+            self._session_of(kept.offer), kept.number, self._source, SystemSealer(), signer
         )
         if kept.snapshot:
             machine.restore(kept.snapshot)

@@ -50,7 +50,7 @@ from secagg.identity import Roster
 from secagg.kdf import digest
 from secagg.prg import Words
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import Identity
 
 F = TypeVar("F")
@@ -140,7 +140,7 @@ class _Client:
         self._model_digest = digest("model", start.model)
         self._check_start(start)
         machine = self._settings.machines.party(
-            self._admitted(start), self._config.me, SystemSource(), HpkeSealer(), self._signer
+            self._admitted(start), self._config.me, SystemSource(), SystemSealer(), self._signer
         )
         party = Party(machine, self._journal)
         again = self._journal.latest(start.session_id, self._config.me) is not None

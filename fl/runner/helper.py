@@ -29,7 +29,7 @@ from protocols.base import SERVER, Envelope, Join, Machine, Received, Session
 from protocols.journal import Party
 from secagg.errors import PeerError, ProtocolAborted, SecaggError
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _Helper:
         session = Session(
             self._settings.protocol, self._parameters, session_id, self._settings.roster_digest
         )
-        return self._settings.machines.party(session, self._me, SystemSource(), HpkeSealer())
+        return self._settings.machines.party(session, self._me, SystemSource(), SystemSealer())
 
     def _refuse(self, error: SecaggError) -> None:
         """A code goes back, and the helper sits out the rest of the round."""

@@ -58,16 +58,16 @@ from secagg.seal import (
     PublicKey,
     Sealer,
     Suite,
-    open_under,
-    seal_under,
-    secrets_between,
+    does_not_open,
+    open_each,
+    seal_each,
     suite,
 )
 from secagg.shamir import SHARE_BYTES
 
 
 class BaseClient(Machine):
-    """One client of one session, number `me`. Needs no source of randomness after this."""
+    """One client of one session, number `me`. Draws nothing after this but the sealer's coins."""
 
     def __init__(self, session: Session, me: int, source: RandomSource, sealer: Sealer) -> None:
         assert isinstance(session.parameters, MaskingParameters)  # noqa: S101 - the registry's pair
@@ -77,7 +77,6 @@ class BaseClient(Machine):
         self.parameters = session.parameters
         self._context0 = session.context
         self._suite: Suite = suite(session.parameters.suite)
-        self._agrees = self._suite.agrees or session.parameters.active
         self._sealer = sealer
 
     @on(Idle, Join)
@@ -192,17 +191,11 @@ class BaseClient(Machine):
         """What was agreed on with each neighbour, and what is sealed for it."""
         to = [neighbour.party for neighbour in neighbours]
         public = [self._neighbours_key(neighbour) for neighbour in neighbours]
-        own = self._agreement_keys(seeds) if self._agrees else None
-        agreed = [own.agree(key) if own else b"" for key in public]
+        agreed = self._agreement_keys(seeds).agree_each(public)
         edges = kdf.strings(self._edges(seeds, context1, to))
+        bodies = [edge + b"".join(both) for edge, both in zip(edges, shares, strict=True)]
         infos = keys.shares_infos(context1, self.me, np.array(to))
-        sealed = [
-            seal_under(secret, key, edge + b"".join(both), self._sealer)
-            for secret, key, edge, both in zip(
-                secrets_between(self._suite, agreed, infos), public, edges, shares, strict=True
-            )
-        ]
-        return tuple(agreed), tuple(sealed)
+        return tuple(agreed), tuple(seal_each(public, agreed, bodies, infos, self._sealer))
 
     def _open_all(
         self, state: Shared, delivered: Sequence[Delivered]
@@ -211,18 +204,19 @@ class BaseClient(Machine):
         senders, own = [each.sender for each in delivered], self._own_keys(state.seeds)
         of = dict(zip(state.neighbours, state.agreed, strict=True))
         infos = keys.shares_infos(state.context, np.array(senders), self.me)
-        secrets = secrets_between(self._suite, [of[sender] for sender in senders], infos)
-        return [self._opened(*each, own) for each in zip(delivered, secrets, strict=True)]
+        sealed = [each.sealed for each in delivered]
+        opened = open_each(own, [of[sender] for sender in senders], sealed, infos)
+        return [self._parts(*each) for each in zip(senders, opened, strict=True)]
 
-    def _opened(
-        self, delivery: Delivered, secret: bytes, own: KeyPair
-    ) -> tuple[bytes, bytes, bytes]:
+    def _parts(self, sender: int, body: bytes | None) -> tuple[bytes, bytes, bytes]:
         """A failure blames the server, which delivered it, and names the neighbour."""
         try:
-            return _split(open_under(secret, own, delivery.sealed))
+            if body is None:
+                raise does_not_open()
+            return _split(body)
         except DecodeError as error:
             raise self._fault(
-                f"the delivery of client {delivery.sender}: {error}",
+                f"the delivery of client {sender}: {error}",
                 expected="what that client sealed for us in this session",
             ) from None
 

@@ -47,14 +47,14 @@ class Joined(State, frozen=True):
 class Shared(Joined, frozen=True, tag="shared"):
     """Its shares are out; it waits for those of its neighbours.
 
-    agreed: the secret with each neighbour, in their order, empty where the suite has none.
+    agreed: the secret with each neighbour, in their order.
     """
 
     stage: ClassVar[str] = "upload"
     seeds: Seeds
     own_share: Share
     neighbours: tuple[PartyId, ...]
-    agreed: tuple[bytes, ...]
+    agreed: tuple[Bytes32, ...]
 
 
 class Peer(Value, frozen=True):

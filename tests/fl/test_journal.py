@@ -221,9 +221,9 @@ def test_a_servers_sum_is_read_back_into_the_memory_that_it_is_in(tmp_path: Path
 
 def _upload(session: Session, me: int) -> bytes:
     from protocols.base import Contribute, Join  # noqa: PLC0415
-    from secagg.seal import HpkeSealer  # noqa: PLC0415
+    from secagg.seal import SystemSealer  # noqa: PLC0415
 
-    client = plain.PROTOCOL.client(session, me, SeededSource(b""), HpkeSealer())
+    client = plain.PROTOCOL.client(session, me, SeededSource(b""), SystemSealer())
     client.handle(Join())
     client.handle(Begin(bytes(32)))
     (envelope,) = client.handle(Contribute(np.full(5, me, np.uint32)))

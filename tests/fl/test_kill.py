@@ -25,7 +25,7 @@ from protocols.base import SERVER, Contribute, Envelope, Join, Received, RoundCl
 from protocols.journal import Journal, MemoryJournal, Party
 from secagg.errors import PeerError
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.warm import warm_up
 from tests.protocols.support import ROSTER, VARIANTS, Variant, begin
 
@@ -79,7 +79,7 @@ class Client:
     def __init__(self, setting: Setting, me: int, journal: Journal) -> None:
         self.me = me
         source = SystemSource()
-        machine = setting.chosen.client(setting.session, me, source, HpkeSealer())
+        machine = setting.chosen.client(setting.session, me, source, SystemSealer())
         self.party = Party(machine, journal)
 
     def start(self) -> list[Envelope]:

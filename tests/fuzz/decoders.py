@@ -24,7 +24,7 @@ from secagg.identity import (
 from secagg.kdf import label
 from secagg.merkle import proof, root, verify
 from secagg.prg import StreamKey
-from secagg.seal import SUITES, HpkeSealer, open_between, seal_between
+from secagg.seal import SUITES, SystemSealer, open_between, seal_between
 from tests.fuzz.mutate import changed_bytes, changed_message, must
 from tests.fuzz.sessions import Recorded, recorded
 from tests.protocols.active_support import identity, roster_of
@@ -105,22 +105,36 @@ def channel_key(name: str) -> Target:
         assert key.raw != b""
         agreed = own.agree(key)
         assert len(agreed) == 32
-        seal_between(agreed, key, b"p", b"i", HpkeSealer())
+        seal_between(agreed, key, b"p", b"i", SystemSealer())
 
     return run
 
 
-def sealed(name: str, *, known: bool) -> Target:
+def sealed(name: str) -> Target:
     """Nothing but what was sealed opens."""
     suite = SUITES[name]
     own = suite.key_pair(bytes(range(suite.seed_bytes)))
     other = suite.key_pair(bytes(suite.seed_bytes - 1) + b"1")
-    agreed = own.agree(other.public) if known else b""
-    honest = seal_between(agreed, own.public, bytes(104), b"info", HpkeSealer())
+    agreed = own.agree(other.public)
+    honest = seal_between(agreed, own.public, bytes(104), b"info", SystemSealer())
 
     def run(rng: Random) -> None:
         data = changed_bytes(rng, honest)
         assert open_between(agreed, own, data, b"info") == bytes(104)
+        assert data == honest
+
+    return run
+
+
+def sealed_by_hpke(name: str) -> Target:
+    """The same of what needs no key of the sender."""
+    suite = SUITES[name]
+    own = suite.key_pair(bytes(range(suite.seed_bytes)))
+    honest = own.public.seal(bytes(104), b"info")
+
+    def run(rng: Random) -> None:
+        data = changed_bytes(rng, honest)
+        assert own.open(data, b"info") == bytes(104)
         assert data == honest
 
     return run
@@ -223,9 +237,9 @@ TARGETS: Mapping[str, Target] = {
     "signature": signature,
     "channel key, X25519": channel_key("X25519"),
     "channel key, hybrid": channel_key("MLKEM768-X25519"),
-    "ciphertext, X25519": sealed("X25519", known=True),
-    "ciphertext, hybrid": sealed("MLKEM768-X25519", known=False),
-    "ciphertext, hybrid between two": sealed("MLKEM768-X25519", known=True),
+    "ciphertext, X25519": sealed("X25519"),
+    "ciphertext, hybrid": sealed("MLKEM768-X25519"),
+    "ciphertext, HPKE": sealed_by_hpke("MLKEM768-X25519"),
     "Shamir shares": shamir_shares,
     "shares in a row": shares_in_a_row,
     "packed vector": packed_vector,

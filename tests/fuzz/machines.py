@@ -18,7 +18,7 @@ from protocols.masking.messages import Delivered, Shares
 from secagg.codec import decode, encode
 from secagg.errors import LocalError, PeerError, ProtocolAborted, SecaggError
 from secagg.kdf import DIGEST_BYTES
-from secagg.seal import HpkeSealer, seal_between
+from secagg.seal import SystemSealer, seal_between
 from secagg.shamir import SHARE_BYTES
 from tests.fuzz.decoders import Target
 from tests.fuzz.mutate import changed_bytes, changed_message, must
@@ -108,11 +108,11 @@ def inside_the_seal(is_active: bool, suite: str) -> Target:
 
     def run(rng: Random) -> None:
         played, inbox, snapshot, (own, other) = prepared()
-        agreed = other.agree(own.public) if suite == "X25519" or is_active else b""
+        agreed = other.agree(own.public)
         honest = bytes(DIGEST_BYTES) + (b"\1\2\3\4" * 9 + b"\0\0\0\1" * 9)
         plaintext = _changed_plaintext(rng, honest)
         info = keys.shares_info(inbox.context, 2, 1)
-        sealed = seal_between(agreed, own.public, plaintext, info, HpkeSealer())
+        sealed = seal_between(agreed, own.public, plaintext, info, SystemSealer())
         told = replace(inbox, delivered=(Delivered(2, sealed), *inbox.delivered[1:]))
         machine = played.machine(1)
         machine.restore(snapshot)
@@ -178,7 +178,7 @@ class _Liar:
         own, to = pair_of(self.played, 2), pair_of(self.played, 1).public
         info = keys.shares_info(body.context, 2, 1)
         plaintext = _changed_plaintext(self.rng, bytes(DIGEST_BYTES + 2 * SHARE_BYTES))
-        sealed = seal_between(own.agree(to), to, plaintext, info, HpkeSealer())
+        sealed = seal_between(own.agree(to), to, plaintext, info, SystemSealer())
         return encode(replace(body, sealed=(sealed, *body.sealed[1:])))
 
 

@@ -22,7 +22,7 @@ from protocols.lattice.states import Upload as LatticeUpload
 from secagg import vshare
 from secagg.codec import decode, encode
 from secagg.errors import DecodeError
-from secagg.seal import HpkeSealer, suite
+from secagg.seal import SystemSealer, suite
 from tests.fuzz.decoders import Target, codec
 from tests.fuzz.machines import hand_over, in_state
 from tests.fuzz.mutate import changed_bytes, changed_message
@@ -102,7 +102,7 @@ def committee_shares(rng: Random) -> None:
     context = context_of(delivery.context, delivery.application, delivery.keys)
     public = next(key.public for key in delivery.keys if key.party == HELPER)
     to = suite("X25519").public_key(public)
-    sealed = HpkeSealer().seal(to, plaintext, info(context, 1, HELPER))
+    sealed = SystemSealer().seal(to, plaintext, info(context, 1, HELPER))
     told = replace(delivery, delivered=(Delivered(1, sealed), *delivery.delivered[1:]))
     machine.restore(before.snapshot)
     (envelope,) = machine.handle(Received(SERVER, encode(told)))
@@ -150,7 +150,7 @@ def ciphertexts(name: str, rng: Random) -> None:
     at, upload, offer, clear = _batch(name)
     to = suite("X25519").public_key(offer.sealing_key)
     where = keys.sealing_info(upload.context, at.sender, upload.index)
-    sealed = HpkeSealer().seal(to, changed_message(rng, clear), where)
+    sealed = SystemSealer().seal(to, changed_message(rng, clear), where)
     at.machine.restore(at.snapshot)
     hand_over(at, Received(at.sender, encode(replace(upload, sealed=sealed))))
 

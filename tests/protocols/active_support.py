@@ -43,7 +43,7 @@ from secagg.kdf import DIGEST_BYTES, Table, strings
 from secagg.merkle import proof, root
 from secagg.prg import StreamKey
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, KeyPair, seal_between, suite
+from secagg.seal import KeyPair, SystemSealer, seal_between, suite
 from secagg.shamir import SHARE_BYTES
 from tests.protocols.support import APPLICATION, begin, exact_sum, one_hot
 
@@ -114,7 +114,7 @@ class Round:
     def party(self, u: int) -> Party:
         """A new machine for client u, over the same journal: what a restart begins with."""
         signer = identity(u, self.scheme) if self.parameters.active else None
-        made = masking.new_client(self.session, u, self.source, HpkeSealer(), signer)
+        made = masking.new_client(self.session, u, self.source, SystemSealer(), signer)
         return Party(made, self.journal)
 
     def restart(self, u: int) -> tuple[Envelope, ...]:
@@ -222,7 +222,7 @@ def forged(played: Round, u: int, v: int, pair: KeyPair, *, info: bytes | None =
     agreed = pair.agree(key)
     what = keys.shares_info(state.context, v, u) if info is None else info
     plaintext = bytes(DIGEST_BYTES) + b"\1" * SHARE_BYTES + b"\2" * SHARE_BYTES
-    return Delivered(v, seal_between(agreed, key, plaintext, what, HpkeSealer()))
+    return Delivered(v, seal_between(agreed, key, plaintext, what, SystemSealer()))
 
 
 def pair_of(played: Round, u: int) -> KeyPair:

@@ -16,7 +16,7 @@ from protocols.masking import MaskingParameters, sparse
 from protocols.registry import PROTOCOLS, load
 from secagg.identity import Member, Roster
 from secagg.rng import RandomSource, SeededSource
-from secagg.seal import HpkeSealer, PublicKey, Sealer
+from secagg.seal import PublicKey, Sealer, SystemSealer
 from secagg.signing import ED25519, ML_DSA_65, Identity, PublicIdentity
 from tests.protocols import recalling, trivial
 
@@ -73,7 +73,7 @@ class Variant:
         """Client `me`, with its identity, or that of client 1 if it is nobody."""
         signers = signers_of(session.parameters.clients, self.schemes)
         identity = {"signer": signers.get(me, signers[1])} if signers else {}
-        return self.protocol.client(session, me, source, sealer or HpkeSealer(), **identity)
+        return self.protocol.client(session, me, source, sealer or SystemSealer(), **identity)
 
     def __repr__(self) -> str:
         return self.name
@@ -258,17 +258,24 @@ class RecordingSource(SeededSource):
 
 
 class RecallingSealer:
-    """Seals for real, and gives the same ciphertext for the same question: runs can be replayed."""
+    """Seals for real, and gives the same answer to the same question: runs can be replayed."""
 
     def __init__(self) -> None:
         self._sealed: dict[tuple[bytes, bytes, bytes], bytes] = {}
-        self._real = HpkeSealer()
+        self._encapsulated: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        self._real = SystemSealer()
 
     def seal(self, to: PublicKey, plaintext: bytes, info: bytes) -> bytes:
         question = (to.raw, plaintext, info)
         if question not in self._sealed:
             self._sealed[question] = self._real.seal(to, plaintext, info)
         return self._sealed[question]
+
+    def encapsulate(self, to: PublicKey, info: bytes) -> tuple[bytes, bytes]:
+        question = (to.raw, info)
+        if question not in self._encapsulated:
+            self._encapsulated[question] = self._real.encapsulate(to, info)
+        return self._encapsulated[question]
 
 
 class RecallingSigner:

@@ -15,7 +15,7 @@ from protocols.masking.messages import Confirmation, Upload
 from secagg.codec import encode
 from secagg.errors import LocalError, ParameterError, PeerError, ProtocolAborted
 from secagg.rng import SeededSource, SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from tests.protocols.active_support import (
     BITS,
     N,
@@ -100,7 +100,7 @@ def made(me: int = 1, signer: int | None = 1, members: bool = True) -> Any:
         "masking", parameters, bytes(32), roster.digest(), roster if members else None
     )
     key = None if signer is None else identity(signer)
-    return masking.new_client(session, me, SeededSource(b""), HpkeSealer(), key)
+    return masking.new_client(session, me, SeededSource(b""), SystemSealer(), key)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
 from protocols.base import Contribute, Received, RoundClosed
@@ -27,8 +28,8 @@ from protocols.masking.messages import (
 )
 from secagg.codec import decode, encode
 from secagg.errors import PeerError, ProtocolAborted
-from secagg.kdf import DIGEST_BYTES
-from secagg.seal import HpkeSealer, seal_between, suite
+from secagg.kdf import DIGEST_BYTES, derive
+from secagg.seal import SystemSealer, seal_between, suite
 from secagg.shamir import SHARE_BYTES
 from tests.protocols.active_support import (
     N,
@@ -76,18 +77,20 @@ def corrupt_key(played: Round, inbox: Inbox) -> Inbox:
 
 
 def without_agreement(played: Round, inbox: Inbox) -> Inbox:
-    """What a stranger can seal: HPKE to the victim's public key, with the public info."""
-    key = pair_of(played, VICTIM).public
+    """What a stranger can seal: under ML-KEM's secret for the victim alone, or under nothing."""
     info = keys.shares_info(inbox.context, 2, VICTIM)
+    secret, ciphertext = pair_of(played, VICTIM).public.encapsulate()
+    key = derive(secret, "between", info, ciphertext)
     plaintext = bytes(DIGEST_BYTES + 2 * SHARE_BYTES)
-    return instead(inbox, Delivered(2, HpkeSealer().seal(key, plaintext, info)))
+    sealed = ciphertext + AESGCM(key).encrypt(bytes(12), plaintext, None)
+    return instead(inbox, Delivered(2, sealed))
 
 
 def agreement_of_zeros(played: Round, inbox: Inbox) -> Inbox:
     key = pair_of(played, VICTIM).public
     info = keys.shares_info(inbox.context, 2, VICTIM)
     plaintext = bytes(DIGEST_BYTES + 2 * SHARE_BYTES)
-    sealed = seal_between(bytes(32), key, plaintext, info, HpkeSealer())
+    sealed = seal_between(bytes(32), key, plaintext, info, SystemSealer())
     return instead(inbox, Delivered(2, sealed))
 
 
@@ -206,7 +209,7 @@ def test_what_a_corrupt_member_sealed_wrongly_is_found_before_the_upload(
     key = pair_of(played, VICTIM).public
     agreed = pair_of(played, 5).agree(key)
     info = keys.shares_info(inbox.context, 5, VICTIM)
-    sealed = seal_between(agreed, key, plaintext, info, HpkeSealer())
+    sealed = seal_between(agreed, key, plaintext, info, SystemSealer())
     error = aborts(played, VICTIM, instead(inbox, Delivered(5, sealed)), reason)
     assert "the delivery of client 5" in error.reason
 

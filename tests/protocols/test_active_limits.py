@@ -17,7 +17,7 @@ from secagg.codec import encode
 from secagg.context import bound_context
 from secagg.kdf import DIGEST_BYTES
 from secagg.ring import RingVector
-from secagg.seal import HpkeSealer, seal_between
+from secagg.seal import SystemSealer, seal_between
 from secagg.shamir import SHARE_BYTES
 from tests.protocols.active_support import N, Round, active, identity, inbox_of, pair_of
 
@@ -57,7 +57,7 @@ def _in_the_name_of(played: Round, v: int, context: bytes) -> Delivered:
     agreed = pair_of(played, v).agree(victim)
     plaintext = CHOSEN + bytes(2 * SHARE_BYTES)
     info = keys.shares_info(context, v, 1)
-    return Delivered(v, seal_between(agreed, victim, plaintext, info, HpkeSealer()))
+    return Delivered(v, seal_between(agreed, victim, plaintext, info, SystemSealer()))
 
 
 def test_a_store_that_is_copied_and_rolled_back_makes_its_client_one_of_the_corrupt() -> None:

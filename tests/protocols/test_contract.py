@@ -26,7 +26,7 @@ from protocols.base import (
 from protocols.driver import Fault, Outcome, Simulation, run
 from secagg.errors import LocalError, ParameterError, PeerError, ProtocolAborted
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from tests.protocols import oracle, trivial
 from tests.protocols.support import (
     APPLICATION,
@@ -234,7 +234,7 @@ def test_the_table_is_well_formed(variant: Variant) -> None:
     server = variant.protocol.server(session, SystemSource())
     assert (client.me, server.me) == (1, SERVER)
     helpers = [
-        variant.protocol.party(session, u, SystemSource(), HpkeSealer())
+        variant.protocol.party(session, u, SystemSource(), SystemSealer())
         for u in helpers_of(parameters)
     ]
     assert client.role != server.role

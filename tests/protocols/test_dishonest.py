@@ -24,7 +24,7 @@ from secagg import shamir
 from secagg.codec import encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.shamir import SHARE_BYTES
 from tests.protocols.scene import LENGTH, N, Scene
 
@@ -479,7 +479,7 @@ def test_a_client_of_another_roster_opens_nothing_of_ours() -> None:
     scene = Scene()
     stop = scene.until("cohort")
     session = dataclasses.replace(scene.session, roster=b"s" * 32)
-    stranger = Client(session, 1, SeededSource(b"scene"), HpkeSealer())
+    stranger = Client(session, 1, SeededSource(b"scene"), SystemSealer())
     stranger.restore(scene.clients[1].snapshot())
     (shares,) = stranger.handle(Received(SERVER, stop.data))
     context = stranger.state.context

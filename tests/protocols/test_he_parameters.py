@@ -17,7 +17,7 @@ from protocols.he.parameters import MOST_BITS_OF_PRIMES, PRIME_BITS, degree_of
 from protocols.he.primes import is_prime, prime_above, prime_below
 from secagg.errors import DecodeError, LocalError, ParameterError
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from tests.protocols.recalling import coins
 from tests.protocols.support import examples, random_values, session_of, top_values
 
@@ -229,4 +229,4 @@ def test_only_the_party_after_the_clients_is_the_key_holder() -> None:
     session = session_of(ckks.PROTOCOL, ckks.configure(3, 10, 16))
     for stranger in (0, 1, 3, 5):
         with pytest.raises(LocalError, match="the key holder is party 4"):
-            ckks.PROTOCOL.helper(session, stranger, SystemSource(), HpkeSealer())
+            ckks.PROTOCOL.helper(session, stranger, SystemSource(), SystemSealer())

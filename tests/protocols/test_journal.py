@@ -30,7 +30,7 @@ from protocols.masking.client_state import (
 )
 from secagg.errors import LocalError, ProtocolAborted
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import ML_DSA_65
 from tests.protocols.support import (
     APPLICATION,
@@ -134,7 +134,7 @@ class World:
     def another(self, me: int = 1) -> Party:
         """A new machine for the same session, which has not resumed."""
         signer, source = self.signers.get(me), SeededSource(b"another")
-        machine = PROTOCOL.party(self.session, me, source, HpkeSealer(), signer)
+        machine = PROTOCOL.party(self.session, me, source, SystemSealer(), signer)
         return Party(machine, self.journal)
 
     def stored(self, me: int = 1) -> Stored:
@@ -274,7 +274,7 @@ class Broken(MemoryJournal):
 
 def test_nothing_is_sent_and_nothing_changes_when_the_store_fails() -> None:
     session = World().session
-    machine = Client(session, 1, SeededSource(b"x"), HpkeSealer())
+    machine = Client(session, 1, SeededSource(b"x"), SystemSealer())
     before = machine.snapshot()
     with pytest.raises(OSError, match="no space"):
         Party(machine, Broken()).handle(Join())
@@ -433,7 +433,7 @@ class _Fixed(Client):
     """Always sends the same."""
 
     def __init__(self, envelope: Envelope) -> None:
-        super().__init__(World().session, 1, SeededSource(b"x"), HpkeSealer())
+        super().__init__(World().session, 1, SeededSource(b"x"), SystemSealer())
         self._envelope = envelope
 
     def handle(self, _event: object) -> tuple[Envelope, ...]:

@@ -30,7 +30,7 @@ from protocols.journal import MemoryJournal, Party
 from secagg.codec import decode, encode
 from secagg.errors import DecodeError, LocalError, PeerError, ProtocolAborted
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer, suite
+from secagg.seal import SystemSealer, suite
 from tests.protocols.recalling import coins
 from tests.protocols.support import APPLICATION, exact_sum, random_values, session_of
 
@@ -56,7 +56,7 @@ class Play:
         self.server = Server(self.session, SystemSource(), self.engine)
         self.holder = KeyHolder(self.session, HOLDER, self.engine)
         self.clients = {
-            u: Client(self.session, u, SystemSource(), HpkeSealer(), self.engine)
+            u: Client(self.session, u, SystemSource(), SystemSealer(), self.engine)
             for u in range(1, N + 1)
         }
         self.server.handle(Begin(APPLICATION))
@@ -99,7 +99,7 @@ class Play:
         state = self.clients[u].state
         to = suite("X25519").public_key(state.sealing_key)
         info = keys.sealing_info(state.context, u, index)
-        sealed = HpkeSealer().seal(to, encode(Batch(ciphertexts)), info)
+        sealed = SystemSealer().seal(to, encode(Batch(ciphertexts)), info)
         return Upload(state.context, index, sealed)
 
     def encrypted(self, *, key: bytes | None = None, count: int = 1) -> tuple[bytes, ...]:

@@ -13,7 +13,7 @@ from protocols.registry import load
 from secagg.codec import decode, encode
 from secagg.errors import PeerError, ProtocolAborted
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, suite
+from secagg.seal import SystemSealer, suite
 from tests.protocols.support import begin, examples, one_hot, session_of
 
 CLIENTS = 3
@@ -115,7 +115,7 @@ def test_plaintexts_mutated_inside_the_seal_are_not_reported_as_opened(data) -> 
     share = keys.open(first.sealed, info(context1, first.sender, 4))
     mutated = data.draw(mutations(share))
     public = suite("X25519").public_key(keys.public.raw)
-    sealed = HpkeSealer().seal(public, mutated, info(context1, first.sender, 4))
+    sealed = SystemSealer().seal(public, mutated, info(context1, first.sender, 4))
     delivered = (type(first)(first.sender, sealed), *rest)
     again = Delivery(delivery.context, delivery.application, delivery.keys, delivered)
     (sent,) = machine.handle(Received(SERVER, encode(again)))

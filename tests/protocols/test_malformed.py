@@ -26,7 +26,7 @@ from secagg.errors import PeerError, ProtocolAborted
 from secagg.graph import neighbours_of
 from secagg.merkle import proof, root
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer, seal_between, suite
+from secagg.seal import SystemSealer, seal_between, suite
 from secagg.shamir import SHARE_BYTES
 from secagg.signing import ED25519, ML_DSA_65
 from tests.protocols.scene import (
@@ -679,7 +679,7 @@ SHARES = [
         "hybrid: an envelope without its encapsulation",
         "shares",
         SEALED,
-        lambda _s, m: one_sealed(m, 1, m.sealed[1][1120:]),
+        lambda _s, m: one_sealed(m, 1, m.sealed[1][1088:]),
         HYBRID,
     ),
     *(
@@ -720,11 +720,11 @@ def resealed(scene: Scene, message: Any, plaintext: bytes) -> Any:
     seeds, parameters = scene.clients[1].state.seeds, scene.session.parameters
     to = keys.channel_keys(suite(parameters.suite), seeds.channel, scene.session.context, 1).public
     info = keys.shares_info(state.context, 2, 1)
-    return one_delivered(message, sealed=seal_between(agreed, to, plaintext, info, HpkeSealer()))
+    return one_delivered(message, sealed=seal_between(agreed, to, plaintext, info, SystemSealer()))
 
 
 def reflected(scene: Scene, message: Any) -> Any:
-    """Our own envelope for client 2, as if it came from there: the key is the same both ways."""
+    """Our own envelope for client 2, as if it came from there: what both agree on is the same."""
     ours = scene.sent_by_1.sealed[0]
     assert len(ours) == len(message.delivered[0].sealed)
     return one_delivered(message, sealed=ours)
@@ -813,17 +813,17 @@ INBOX = [
         HYBRID,
     ),
     Case(
-        "hybrid: the X25519 half tampered",
+        "hybrid: the end of the ML-KEM ciphertext tampered",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1100)),
+        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1087)),
         HYBRID,
     ),
     Case(
         "hybrid: what is sealed tampered",
         "inbox",
         OPENS,
-        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1120)),
+        lambda _s, m: one_delivered(m, sealed=flipped(m.delivered[0].sealed, 1088)),
         HYBRID,
     ),
     Case("hybrid: what we sealed for that neighbour", "inbox", OPENS, reflected, HYBRID),
@@ -1345,7 +1345,7 @@ def test_neighbours_that_the_graph_does_not_give() -> None:
 
 def test_a_cohort_before_this_client_has_joined() -> None:
     scene = Scene()
-    client = masking.Client(scene.session, 1, SeededSource(b"early"), HpkeSealer())
+    client = masking.Client(scene.session, 1, SeededSource(b"early"), SystemSealer())
     stop = Stop("cohort", client, SERVER, honest()["cohort"])
     error = refused(stop, None, "unexpected Cohort")
     assert error.expected == "no message at this stage"
@@ -1431,7 +1431,7 @@ def test_plain_an_upload_before_the_server_knows_what_is_trained() -> None:
 def test_plain_a_client_expects_nothing(sender: int) -> None:
     stop, _ = plain_stop()
     session = session_of(plain.PROTOCOL, plain.configure(3, LENGTH, 7))
-    client = plain.Client(session, 1, SeededSource(b"x"), HpkeSealer())
+    client = plain.Client(session, 1, SeededSource(b"x"), SystemSealer())
     for event in (None, Join(), Begin(bytes(32))):
         if event:
             client.handle(event)

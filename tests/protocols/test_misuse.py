@@ -11,7 +11,7 @@ from protocols.masking.bitmap import bitmap_of, members_of
 from secagg.errors import DecodeError, LocalError, ParameterError, PeerError
 from secagg.identity import Member, Roster
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import ED25519, ML_DSA_65
 from tests.protocols.scene import LENGTH, Scene
 from tests.protocols.support import roster_of, session_of, signer_of
@@ -86,7 +86,7 @@ MEMBERS = roster_of(3, (ED25519,))
 
 
 def active_client(session: Session, me: int = 1, *identity: object) -> object:
-    return masking.new_client(session, me, SeededSource(b""), HpkeSealer(), *identity)
+    return masking.new_client(session, me, SeededSource(b""), SystemSealer(), *identity)
 
 
 def test_active_mode_needs_the_members_and_an_identity() -> None:

@@ -30,7 +30,7 @@ from protocols.journal import Claim, MemoryJournal, Party, Stored
 from protocols.masking import PROTOCOL, configure
 from secagg.errors import LocalError, PeerError, ProtocolAborted
 from secagg.rng import SystemSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import ED25519
 from tests.protocols import oracle
 from tests.protocols.support import APPLICATION, examples, roster_of, session_of, signers_of
@@ -100,7 +100,7 @@ class World(RuleBasedStateMachine):
             machine = PROTOCOL.server(self.session, source)
         else:
             signer = self.signers.get(party)
-            machine = PROTOCOL.party(self.session, party, source, HpkeSealer(), signer)
+            machine = PROTOCOL.party(self.session, party, source, SystemSealer(), signer)
         return Party(machine, self.journal)
 
     def tell(self, party: Party, message: Received | Local) -> tuple[Envelope, ...]:

@@ -11,7 +11,7 @@ from protocols.policy import Policy
 from secagg.errors import LocalError
 from secagg.identity import Member, Roster
 from secagg.rng import SeededSource
-from secagg.seal import HpkeSealer
+from secagg.seal import SystemSealer
 from secagg.signing import ED25519, Identity
 
 N = 7
@@ -74,4 +74,4 @@ def test_a_sparse_graph_tolerates_what_it_was_chosen_for() -> None:
 
 def test_a_client_without_a_signer_cannot_join_active_mode() -> None:
     with pytest.raises(LocalError, match="needs its identity"):
-        masking.new_client(signed_session(), 1, SeededSource(b"x"), HpkeSealer())
+        masking.new_client(signed_session(), 1, SeededSource(b"x"), SystemSealer())

@@ -8,7 +8,13 @@ from tests.reference.errors import Abort, Decode, Local, Peer, Refusal
 from tests.reference.graph import graph_of
 from tests.reference.labels import xor
 from tests.reference.merkle import merkle_root, verify
-from tests.reference.seal import SEED, Hpke, KeyPair, check_key, hpke_of_the_library
+from tests.reference.seal import (
+    SEED,
+    Encapsulate,
+    KeyPair,
+    check_key,
+    encapsulate_by_the_library,
+)
 from tests.reference.session import Session, bound_context, cohort_context
 from tests.reference.shamir import SHARE, check_shares, shamir_deal
 from tests.reference.streams import mask, pack_values
@@ -50,14 +56,14 @@ class Client:
         values: Sequence[int],
         *,
         sign: Sign | None = None,
-        hpke: Hpke = hpke_of_the_library,
+        encapsulate: Encapsulate = encapsulate_by_the_library,
     ) -> None:
         self.session, self.me, self.seeds = session, me, seeds
         self.p = session.parameters
         self.application, self.values = application, values
         if len(values) != self.p.length or not all(0 <= x < 2**self.p.modulus_bits for x in values):
             raise Local("not a vector of this session")
-        self._sign, self._hpke = sign, hpke
+        self._sign, self._encapsulate = sign, encapsulate
         suite = self.p.suite
         seed = d.channel_seed(seeds.channel, session.context0, me, SEED[suite])
         self.pair = KeyPair(suite, seed)
@@ -107,8 +113,7 @@ class Client:
                 keys[v],
                 d.edge(self.seeds.mask, context1, self.me, v) + b"".join(shares[v]),
                 d.shares_info(context1, self.me, v),
-                self.p.active,
-                self._hpke,
+                self._encapsulate,
             )
             for v in keys
         ]
@@ -204,7 +209,7 @@ class Client:
     def _opened(self, v: int, sealed: bytes) -> tuple[bytes, bytes, bytes]:
         info = d.shares_info(self.context, v, self.me)
         try:
-            plain = self.pair.open(self.keys[v], sealed, info, self.p.active)
+            plain = self.pair.open(self.keys[v], sealed, info)
             check_shares(plain[32:], 2)
         except Decode as error:
             raise self._fault(f"the delivery of client {v}: {error.reason}") from None

@@ -6,36 +6,30 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hpke import (
-    AEAD,
-    KDF,
-    KEM,
-    MLKEM768X25519PrivateKey,
-    MLKEM768X25519PublicKey,
-    Suite,
-)
 
 from tests.reference.curve import is_key
 from tests.reference.errors import Decode
 from tests.reference.labels import derive
+from tests.reference.mlkem import mlkem_encapsulate
 
 SEED = {"X25519": 32, "MLKEM768-X25519": 96}
 PUBLIC = {"X25519": 32, "MLKEM768-X25519": 1216}
-_ENC = {"X25519": 0, "MLKEM768-X25519": 1120}
-_HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+CIPHERTEXT = {"X25519": 0, "MLKEM768-X25519": 1088}
 
-Hpke = Callable[[bytes, bytes, bytes], bytes]
-"""HPKE with X-Wing: (public key, info, plaintext) to enc and ciphertext."""
+Encapsulate = Callable[[bytes, bytes], tuple[bytes, bytes]]
+"""ML-KEM-768 for a public key, for the message of an info: secret and ciphertext."""
 
 
 def sealed_bytes(suite: str, plaintext: int) -> int:
-    return _ENC[suite] + plaintext + 16
+    return CIPHERTEXT[suite] + plaintext + 16
 
 
-def hpke_of_the_library(public: bytes, info: bytes, plaintext: bytes) -> bytes:
-    mlkem = MLKEM768PublicKey.from_public_bytes(public[:1184])
-    point = X25519PublicKey.from_public_bytes(public[1184:])
-    return _HPKE.encrypt(plaintext, MLKEM768X25519PublicKey(mlkem, point), info=info)
+def encapsulate_by_the_library(public: bytes, _info: bytes) -> tuple[bytes, bytes]:
+    return MLKEM768PublicKey.from_public_bytes(public[:-32]).encapsulate()
+
+
+def encapsulate_with(coins: bytes) -> Encapsulate:
+    return lambda public, _info: mlkem_encapsulate(public[:-32], coins)
 
 
 def check_key(suite: str, raw: bytes) -> None:
@@ -62,21 +56,20 @@ class KeyPair:
     def agree(self, other: bytes) -> bytes:
         return self.scalar.exchange(X25519PublicKey.from_public_bytes(other[-32:]))
 
-    def seal(self, to: bytes, plaintext: bytes, info: bytes, active: bool, hpke: Hpke) -> bytes:
-        dh = self.agree(to)
-        if self.suite == "X25519":
-            raw = derive(dh, "between", info, length=44)
-            return AESGCM(raw[:32]).encrypt(raw[32:], plaintext, None)
-        return hpke(to, derive(dh, "between", info) if active else info, plaintext)
+    def seal(self, to: bytes, plaintext: bytes, info: bytes, encapsulate: Encapsulate) -> bytes:
+        secret, ciphertext = (b"", b"") if self.suite == "X25519" else encapsulate(to, info)
+        key = derive(secret + self.agree(to), "between", info, ciphertext)
+        return ciphertext + AESGCM(key).encrypt(bytes(12), plaintext, None)
 
-    def open(self, sender: bytes, sealed: bytes, info: bytes, active: bool) -> bytes:
-        dh = self.agree(sender)
+    def decapsulate(self, ciphertext: bytes) -> bytes:
+        return b"" if self.suite == "X25519" else self.mlkem.decapsulate(ciphertext)
+
+    def open(self, sender: bytes, sealed: bytes, info: bytes) -> bytes:
+        cut = CIPHERTEXT[self.suite]
+        ciphertext, body = sealed[:cut], sealed[cut:]
         try:
-            if self.suite == "X25519":
-                raw = derive(dh, "between", info, length=44)
-                return AESGCM(raw[:32]).decrypt(raw[32:], sealed, None)
-            info = derive(dh, "between", info) if active else info
-            private = MLKEM768X25519PrivateKey(self.mlkem, self.scalar)
-            return _HPKE.decrypt(sealed, private, info=info)
+            secret = self.decapsulate(ciphertext)
+            key = derive(secret + self.agree(sender), "between", info, ciphertext)
+            return AESGCM(key).decrypt(bytes(12), body, None)
         except (InvalidTag, ValueError):
             raise Decode("a sealed message does not open") from None

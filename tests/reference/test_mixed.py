@@ -25,7 +25,7 @@ STAGES = ("advertise", "share", "upload", "unmask")
 
 
 def mixed(of: Script, server: Any, is_real: Who) -> Played:
-    """Sealed and signed for real: with fresh ephemeral keys and hedged signatures."""
+    """Sealed and signed for real: with coins of the library, and hedged signatures."""
     clients = {u: (real_client if is_real(u) else plain_client)(of, u) for u in of.seeds}
     return play(of, clients, server(of))
 

@@ -125,7 +125,7 @@ def test_without_numba_there_is_openssl(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_warming_up_names_each_kernel() -> None:
     steps = list(warm_up())
-    assert len(set(steps)) == len(steps) == 2 * bool(kernels.supported()) + 9
+    assert len(set(steps)) == len(steps) == 2 * bool(kernels.supported()) + 10
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.reference.hpke import (
 )
 from tests.reference.identity import check_identity, check_member
 from tests.reference.labels import derive, digest, hkdf_expand, hkdf_extract, label, xor
-from tests.reference.seal import SEED, KeyPair, check_key
+from tests.reference.seal import SEED, KeyPair, check_key, encapsulate_with
 from tests.reference.session import Member, Parameters, identity_digest
 from tests.reference.wire import FIELDS, Message, decode
 from tests.vectors.files import Vectors, load
@@ -227,9 +227,23 @@ def check_open(case: Vectors) -> None:
     equal(opened(case).hex(), case["plaintext"])
 
 
+def opened_between(case: Vectors) -> bytes:
+    one, other = (KeyPair(case["suite"], unhex(seed)) for seed in case["seeds"])
+    return other.open(one.public, unhex(case["sealed"]), unhex(case["info"]))
+
+
+def check_between(case: Vectors) -> None:
+    one, other = (KeyPair(case["suite"], unhex(seed)) for seed in case["seeds"])
+    coins, plaintext, info = (unhex(case[name]) for name in ("coins", "plaintext", "info"))
+    equal(one.seal(other.public, plaintext, info, encapsulate_with(coins)).hex(), case["sealed"])
+    equal(opened_between(case), plaintext)
+
+
 def refused_sealing(case: Vectors) -> object:
     if case["refused"] == "key":
         return check_key(case["suite"], unhex(case["raw"]))
+    if case["refused"] == "between":
+        return opened_between(case)
     equal(case["refused"], "open")
     return opened(case)
 
@@ -383,6 +397,7 @@ CHECKS: dict[tuple[str, str], Check] = {
     ("seal", "xwing"): check_xwing,
     ("seal", "key_pair"): check_key_pair,
     ("seal", "open"): check_open,
+    ("seal", "between"): check_between,
     ("seal", "negative"): refused_by(refused_sealing),
     ("identity", "roster"): check_roster,
     ("identity", "signature"): check_signature,

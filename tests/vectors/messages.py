@@ -50,7 +50,7 @@ EXAMPLES: list[tuple[str, Fields]] = [
             "own_fingerprint": bytes(16),
             "mask_fingerprints": bytes(32),
             "self_fingerprints": bytes(range(32)),
-            "sealed": [bytes(120), bytes(1240)],
+            "sealed": [bytes(120), bytes(1208)],
         },
     ),
     ("inbox", {"delivered": [[1, b"\x01" * 120], [2**31 - 2, b""]]}),

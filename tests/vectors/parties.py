@@ -1,6 +1,7 @@
 """The real machines and those of tests.reference behind one interface (see `play`)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from protocols.base import Session as RealSession
 from protocols.masking.server_state import Finished
 from secagg import errors
 from secagg.identity import Member, PublicIdentity, Roster
-from secagg.seal import HpkeSealer, PublicKey, Sealer
+from secagg.seal import PublicKey, Sealer, SystemSealer
 from tests.reference import client as reference_client
+from tests.reference import derivations as d
 from tests.reference import server as reference_server
 from tests.reference.errors import Abort, Local, Peer, Refusal
-from tests.reference.seal import Hpke, hpke_of_the_library
+from tests.reference.seal import CIPHERTEXT, SEED, Encapsulate, KeyPair, encapsulate_by_the_library
 from tests.reference.session import private_key
 from tests.reference.wire import decode
 from tests.vectors.play import Entry, Script
@@ -51,11 +53,14 @@ class _Signer:
 
 
 class _Sealer:
-    def __init__(self, hpke: Hpke) -> None:
-        self._hpke = hpke
+    def __init__(self, encapsulate: Encapsulate) -> None:
+        self._encapsulate = encapsulate
 
     def seal(self, to: PublicKey, plaintext: bytes, info: bytes) -> bytes:
-        return self._hpke(to.raw, info, plaintext)
+        raise AssertionError("masking seals between published keys")
+
+    def encapsulate(self, to: PublicKey, info: bytes) -> tuple[bytes, bytes]:
+        return self._encapsulate(to.raw, info) if to.suite.ciphertext_bytes else (b"", b"")
 
 
 class RealParty:
@@ -130,10 +135,10 @@ def signer_of(script: Script, u: int) -> Sign | None:
 
 
 def real_client(
-    script: Script, u: int, *, sign: Sign | None = None, hpke: Hpke | None = None
+    script: Script, u: int, *, sign: Sign | None = None, encapsulate: Encapsulate | None = None
 ) -> RealClient:
     session = real_session(script)
-    sealer: Sealer = HpkeSealer() if hpke is None else _Sealer(hpke)
+    sealer: Sealer = _Sealer(encapsulate) if encapsulate else SystemSealer()
     signer: Any = None
     if session.members:
         signer = _Signer(session.members.member(u).public, sign or signer_of(script, u))
@@ -146,7 +151,7 @@ def real_server(script: Script) -> RealServer:
 
 
 def plain_client(
-    script: Script, u: int, *, sign: Sign | None = None, hpke: Hpke | None = None
+    script: Script, u: int, *, sign: Sign | None = None, encapsulate: Encapsulate | None = None
 ) -> reference_client.Client:
     """Of the reference. Ed25519 is deterministic; for others `sign` is asked."""
     return reference_client.Client(
@@ -156,7 +161,7 @@ def plain_client(
         script.application,
         script.values[u],
         sign=sign or signer_of(script, u),
-        hpke=hpke or hpke_of_the_library,
+        encapsulate=encapsulate or encapsulate_by_the_library,
     )
 
 
@@ -168,14 +173,20 @@ def plain_server(script: Script) -> reference_server.Server:
 
 
 def recorded(script: Script, transcript: Sequence[Entry], u: int) -> dict[str, Any]:
-    """Arguments by which client u repeats what it did: its sealings are taken from the
+    """Arguments by which client u repeats what it did: its encapsulations are taken from the
     transcript in their order, and its signatures where the scheme is hedged.
     """
     own = [e for e in transcript if e.sender == u]
     sealed: Iterator[bytes] = iter(
         [each for e in own if e.stage == "share" for each in decode(e.data, ["shares"]).sealed]
     )
-    arguments: dict[str, Any] = {"hpke": lambda _public, _info, _plaintext: next(sealed)}
+    pairs = {pair.public: pair for pair in map(partial(_pair_of, script), script.seeds)}
+
+    def encapsulate(public: bytes, _info: bytes) -> tuple[bytes, bytes]:
+        ciphertext = next(sealed)[: CIPHERTEXT[script.session.parameters.suite]]
+        return pairs[public].decapsulate(ciphertext), ciphertext
+
+    arguments: dict[str, Any] = {"encapsulate": encapsulate}
     members = script.session.members
     if members and members[u - 1].scheme != "Ed25519":
         tags = {"advertise": "advert", "consistency": "confirmation"}
@@ -183,3 +194,8 @@ def recorded(script: Script, transcript: Sequence[Entry], u: int) -> dict[str, A
         left = iter(signed)
         arguments["sign"] = lambda _message: next(left)
     return arguments
+
+
+def _pair_of(script: Script, u: int) -> KeyPair:
+    suite, context0 = script.session.parameters.suite, script.session.context0
+    return KeyPair(suite, d.channel_seed(script.seeds[u].channel, context0, u, SEED[suite]))

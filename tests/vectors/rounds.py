@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from tests.reference.client import Client, Seeds
 from tests.reference.errors import Refusal
-from tests.reference.hpke import hpke_seal
 from tests.reference.labels import sha256
+from tests.reference.seal import encapsulate_with
 from tests.reference.server import Server
 from tests.reference.session import Member, Parameters, private_key
 from tests.reference.wire import FIELDS, Message, decode
@@ -264,10 +264,10 @@ def _too_few() -> Iterator[Case]:
 # --- playing them ------------------------------------------------------------------------------
 
 
-def hpke_with_coins(public: bytes, info: bytes, plaintext: bytes) -> bytes:
-    """HPKE with coins that follow from what is sealed, so that vectors can be made again."""
-    coins = hashlib.shake_256(b"coins" + public + info + plaintext).digest(64)
-    return hpke_seal(HYBRID, public, coins, info, plaintext)
+def encapsulate_with_coins(public: bytes, info: bytes) -> tuple[bytes, bytes]:
+    """With coins that follow from what is sealed, so that vectors can be made again."""
+    coins = hashlib.shake_256(b"coins" + public + info).digest(32)
+    return encapsulate_with(coins)(public, info)
 
 
 def signer(of: Script, u: int, earlier: Vectors | None) -> Callable[[bytes], bytes] | None:
@@ -309,7 +309,7 @@ def parties(case: Case, earlier: Vectors | None = None) -> tuple[dict[int, Clien
             of.application,
             of.values[u],
             sign=signer(of, u, earlier),
-            hpke=hpke_with_coins,
+            encapsulate=encapsulate_with_coins,
         )
         for u in of.seeds
     }

@@ -16,6 +16,7 @@ from tests.reference.hpke import (
     xwing_encapsulate,
 )
 from tests.reference.labels import derive
+from tests.reference.seal import CIPHERTEXT, SEED, KeyPair, encapsulate_with
 from tests.vectors.files import Vectors, error, load, refused
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "P255",
     "derive",
     "dhkem_encapsulate",
+    "encapsulate_with",
     "error",
     "key_schedule",
     "labeled_expand",
@@ -135,6 +137,57 @@ def known_to_all(good: Vectors) -> Vectors:
     return {"refused": "open", "why": "a shared secret of zero", "sealed": sealed.hex()}
 
 
+def between_vectors() -> list[Vectors]:
+    """Sealed from the first key pair to the second, with these coins for ML-KEM."""
+    sealed = []
+    for suite, seed_bytes in SEED.items():
+        seeds = [stretch(f"{suite} {end}", seed_bytes) for end in ("one end", "other end")]
+        one, other = (KeyPair(suite, seed) for seed in seeds)
+        coins = stretch(f"{suite} between", 32)
+        for info, plaintext in ((b"info", b"plaintext"), (b"", b"")):
+            sealed.append(
+                {
+                    "suite": suite,
+                    "seeds": [seed.hex() for seed in seeds],
+                    "coins": coins.hex(),
+                    "info": info.hex(),
+                    "plaintext": plaintext.hex(),
+                    "sealed": one.seal(
+                        other.public, plaintext, info, encapsulate_with(coins)
+                    ).hex(),
+                }
+            )
+    return sealed
+
+
+def between_refusals(good: Vectors) -> list[Vectors]:
+    """What was sealed between two, with one thing wrong."""
+    sealed, cut = bytes.fromhex(good["sealed"]), CIPHERTEXT[good["suite"]]
+    seed = bytes.fromhex(good["seeds"][1])
+    wrong = {
+        "first byte": flipped(sealed, 0),
+        "ciphertext": flipped(sealed, cut),
+        "tag": flipped(sealed, len(sealed) - 1),
+        "empty": b"",
+        "tag only": sealed[-16:],
+        "cut": sealed[:-1],
+        "longer": sealed + b"\0",
+    }
+    seeds = {"another X25519 key": seed[:-32] + bytes(31) + b"\1"}
+    if cut:
+        seeds["another ML-KEM key"] = bytes(64) + seed[-32:]
+    bad = [good | {"why": why, "sealed": raw.hex()} for why, raw in wrong.items()]
+    bad += [good | {"why": why, "seeds": [good["seeds"][0], s.hex()]} for why, s in seeds.items()]
+    bad.append(good | {"why": "info", "info": good["info"] + "00"})
+    error = {"refused": "between", "error": "DecodeError", "message": "does not open"}
+    unknown = ("coins", "plaintext")
+    return [{k: v for k, v in each.items() if k not in unknown} | error for each in bad]
+
+
+def flipped(raw: bytes, at: int) -> bytes:
+    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+
 def seal_vectors() -> Vectors:
     opened = []
     for suite, seed_bytes, coin_bytes in (("X25519", 32, 32), ("MLKEM768-X25519", 96, 64)):
@@ -153,6 +206,7 @@ def seal_vectors() -> Vectors:
             )
     xwing_seed = hashlib.shake_256(bytes.fromhex(XWING["seed"])).digest(96)
     first = {case["suite"]: case for case in reversed(opened)}
+    between = between_vectors()
     return {
         "rfc7748": RFC7748,
         "rfc9180": RFC9180,
@@ -167,5 +221,7 @@ def seal_vectors() -> Vectors:
             )
         ],
         "open": opened,
-        "negative": seal_refusals(first),
+        "between": between,
+        "negative": seal_refusals(first)
+        + [bad for good in between[::2] for bad in between_refusals(good)],
     }

@@ -33,6 +33,7 @@ ANSWERS: dict[Section, tuple[str, ...]] = {  # of negative sections: error and m
     ("seal", "xwing"): ("shared",),
     ("seal", "key_pair"): ("public",),
     ("seal", "open"): ("public", "plaintext"),
+    ("seal", "between"): ("sealed", "plaintext"),
     ("identity", "roster"): ("digest",),
     ("identity", "signature"): ("signature",),
     ("masking", "derived"): ("answer",),
