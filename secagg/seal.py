@@ -107,11 +107,12 @@ class KeyPair:
     def agree_each(self, others: Sequence[PublicKey]) -> list[bytes]:
         """`agree` with each of these, together where that is faster."""
         points = [other.raw[-_X25519_BYTES:] for other in others]
-        try:
-            together = x25519.agreed(self._scalar.private_bytes_raw(), points)
-        except ValueError:
-            raise _low_order() from None
-        return [self.agree(other) for other in others] if together is None else together
+        together = x25519.agreed(self._scalar.private_bytes_raw(), points)
+        if together is None:
+            return [self.agree(other) for other in others]
+        if not all(together):
+            raise _low_order()
+        return together
 
     def decapsulate(self, ciphertext: bytes) -> bytes:
         """The secret of `PublicKey.encapsulate`; of other 1088 bytes, a secret that nobody else has

@@ -34,9 +34,7 @@ def warm_up() -> Iterator[str]:
     kdf.derive_many(rows, "", rows)
     kdf.digests("", rows)
     yield "key agreement"
-    x25519.agreed(
-        bytes(x25519.BYTES), [b"\x09".ljust(x25519.BYTES, b"\0")] * (x25519.MOST_ALONE + 1)
-    )
+    x25519.agreed(bytes(x25519.BYTES), [_NINE] * (x25519.MOST_ALONE + 1))
     yield "signatures"
     _signatures()
     yield "key-additive encryption"

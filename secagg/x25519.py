@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from secagg import kernels
+from secagg.errors import LocalError
 
 BYTES = 32
 MOST_ALONE = 2
@@ -21,17 +22,18 @@ _AGREEMENT = 36_000  # nanoseconds, with OpenSSL
 
 def agreed(scalar: bytes, points: Sequence[bytes]) -> list[bytes] | None:
     """The secrets, 32 bytes each, of the holder of `scalar` with those of these public keys, all
-    of 32 bytes (RFC 7748, section 6.1). None where doing that together is not worth it, or not
-    possible. Raises ValueError for a point of low order.
+    of 32 bytes (RFC 7748, section 6.1): empty for a point of low order. None where doing that
+    together is not worth it, or not possible. Raises LocalError for other lengths.
     """
+    if {len(scalar), *map(len, points)} != {BYTES}:
+        raise LocalError(f"scalars and points of X25519 have {BYTES} bytes")
     worth = len(points) > MOST_ALONE and kernels.worth(_AGREEMENT * len(points))
     if not worth or (compiled := _compiled()) is None:
         return None
     out = np.empty((len(points), BYTES // 8), "<u8")
     compiled.ladders(scalar, _limbs(points, compiled.WIDTH, compiled.LIMBS), out)
-    if not np.bitwise_or.reduce(out, axis=1).all():
-        raise ValueError("a point of low order")
-    return [row.tobytes() for row in out]
+    whole = np.bitwise_or.reduce(out, axis=1) != 0
+    return [row.tobytes() if good else b"" for row, good in zip(out, whole.tolist(), strict=True)]
 
 
 def _limbs(points: Sequence[bytes], width: int, count: int) -> Any:

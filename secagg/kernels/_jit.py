@@ -52,7 +52,8 @@ def features() -> set[str]:
     if platform.machine().lower() not in {"x86_64", "amd64"} or not compiles():
         return set()
     flags = _host_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES
-    return {flag[1:] for flag in flags.split(",") if flag.startswith("+")}
+    last = {flag[1:]: flag[:1] for flag in flags.split(",")}
+    return {name for name, sign in last.items() if sign == "+"}
 
 
 def aes_kernels() -> tuple[str, ...]:

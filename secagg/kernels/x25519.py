@@ -136,13 +136,19 @@ def _field(context: Any, builder: Any, signature: Any, args: Any) -> _Field:
     return _Field(builder, array.data)
 
 
+def _opaque(builder: Any, word: Any) -> Any:
+    """The same word, of which LLVM knows nothing: so it cannot make a branch of what it decides."""
+    kind = ir.FunctionType(_WORD, [_WORD])
+    return builder.asm(kind, "", "=r,0", (word,), side_effect=True)
+
+
 @intrinsic
 def _step(typing: Any, values: Any, swap: Any) -> Any:
     """A step of the ladder, after its points changed places if `swap` is 1 and not 0."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         field = _field(context, builder, signature, args)
-        mask = field.everywhere(builder.sub(_WORD(0), args[1]))
+        mask = field.everywhere(builder.sub(_WORD(0), _opaque(builder, args[1])))
         x1, x2, z2, x3, z3 = (field.load(_WORD(at)) for at in (_X1, _X2, _Z2, _X3, _Z3))
         (x2, x3), (z2, z3) = field.swapped(mask, x2, x3), field.swapped(mask, z2, z3)
         a, b = field.add(x2, z2), field.subtract(x2, z2)
@@ -247,7 +253,9 @@ def ladders(scalar: bytes, points: Any, out: Any) -> None:
     secret = np.frombuffer(scalar, np.uint8)
 
     def work(low: int, high: int) -> None:
-        _climb(secret, points, out, low, high, np.empty(7 * _ELEMENT, np.uint64))
+        values = np.empty(7 * _ELEMENT, np.uint64)
+        _climb(secret, points, out, low, high, values)
+        values.fill(0)  # or the secrets would lie in memory that is handed out next
 
     spread(work, len(points), _GROUPS * LANES, None)
 

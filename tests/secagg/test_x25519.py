@@ -1,6 +1,9 @@
 """X25519 of many points together, against RFC 7748, OpenSSL and whole numbers."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from secagg import seal, x25519
-from secagg.errors import DecodeError
+from secagg.errors import DecodeError, LocalError
 from tests.reference.curve import LOW_ORDER, P255
 from tests.reference.curve import x25519 as by_definition
 
@@ -31,6 +34,7 @@ RFC7748 = [  # section 5.2: scalar, u-coordinate, their product
 AFTER_A_THOUSAND = "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
 NINE = (9).to_bytes(32, "little")
 LEAST = x25519.MOST_ALONE + 1
+real = np.empty
 
 
 def by_openssl(scalar: bytes, points: list[bytes]) -> list[bytes]:
@@ -87,13 +91,81 @@ def test_scalars_and_points_at_the_ends(scalar: bytes) -> None:
 def test_a_point_of_low_order_is_refused_wherever_it_stands(u: int, place: int) -> None:
     points = [NINE] * 9
     points[place] = u.to_bytes(32, "little")
-    with pytest.raises(ValueError, match="low order"):
-        x25519.agreed(os.urandom(32), points)
+    found = together(scalar := os.urandom(32), points)
+    assert found[place] == b""
+    assert found[:place] + found[place + 1 :] == by_openssl(scalar, [NINE] * 8)
+
+
+@pytest.mark.parametrize("sizes", [(31, 32), (33, 32), (0, 32), (32, 31), (32, 0), (32, 64)])
+def test_other_lengths_are_local_errors(sizes: tuple[int, int]) -> None:
+    scalar, point = map(bytes, sizes)
+    with pytest.raises(LocalError, match="32 bytes"):
+        x25519.agreed(scalar, [NINE] * LEAST + [point])
 
 
 @pytest.mark.parametrize("points", [[], [NINE], [NINE] * x25519.MOST_ALONE])
 def test_few_points_are_left_to_openssl(points: list[bytes]) -> None:
     assert x25519.agreed(os.urandom(32), points) is None
+
+
+@fused
+def test_no_secret_stays_in_what_the_kernel_worked_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[np.ndarray] = []
+    monkeypatch.setattr(kernel.np, "empty", lambda *a: rooms.append(real(*a)) or rooms[-1])
+    out, limbs = real((4, 4), "<u8"), x25519._limbs([NINE] * 4, kernel.WIDTH, kernel.LIMBS)
+    kernel.ladders(os.urandom(32), limbs, out)
+    assert out.all(axis=1).all()
+    assert [room.any() for room in rooms] == [False]
+
+
+CHECK = """
+import os, sys
+from secagg import kernels, seal
+{before}
+pairs = [seal.X25519.key_pair(os.urandom(32)) for _ in range(12)]
+public = [pair.public for pair in pairs]
+assert pairs[0].agree_each(public) == [pairs[0].agree(each) for each in public]
+{after}
+"""
+WITHOUT: dict[str, tuple[dict[str, str], str, str]] = {
+    "numba": ({}, "sys.modules['numba'] = None", ""),
+    "compilation": ({"NUMBA_DISABLE_JIT": "1"}, "", ""),
+    "the instructions": ({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse2"}, "", ""),
+    "one of them": ({"NUMBA_CPU_FEATURES": "+avx512f,+avx512ifma,-avx512ifma"}, "", ""),
+    "time to load": ({}, "kernels.postpone()", "assert 'numba' not in sys.modules"),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_keys_agree_without(what: str) -> None:
+    features, before, after = WITHOUT[what]
+    code = CHECK.format(before=before, after=after)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | features)
+
+
+@fused
+def test_nothing_beyond_the_points_is_read(tmp_path: Path) -> None:
+    """The private folder, because numba's cache does not know of the setting."""
+    checked = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    code = CHECK.format(before="", after="").replace("range(12)", "range(13)")
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | checked)
+
+
+@fused
+def test_the_compiler_makes_no_branch_of_a_secret() -> None:
+    """A step is a single block: nothing in it is jumped over."""
+    compiled = numba.njit(stepping)
+    values = np.zeros(7 * 40, np.uint64)
+    compiled(values, np.uint64(1))
+    (text,) = compiled.inspect_llvm().values()
+    body = text[text.index("define") :].split("\n}", 1)[0]
+    assert "vpmadd52" in body
+    assert "br i1" not in body
+    assert "switch" not in body
+
+
+def stepping(values: Any, swap: Any) -> None:
+    kernel._step(values, swap)
 
 
 @pytest.mark.parametrize("vectors", [True, False])
@@ -113,7 +185,7 @@ def test_key_pairs_agree_with_each_as_with_one(
     unchecked = seal.PublicKey(seal.X25519, bytes(32), low, low, None)
     with pytest.raises(DecodeError, match="a public key is of low order") as caught:
         own.agree_each([*chosen, unchecked])
-    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 # --- the arithmetic, with limbs as large as they may be -------------------------------------
