@@ -28,7 +28,7 @@ from protocols.lattice.states import Relay
 from secagg.codec import decode, encode
 from secagg.encoding import FixedPoint
 from secagg.kdf import digest
-from secagg.seal import SystemSealer, suite
+from secagg.seal import suite
 
 FIRST = HIDDEN * 65
 """Coordinates of the first layer."""
@@ -98,7 +98,7 @@ def _resealed(envelope: Envelope, machine: Any) -> Envelope:
         he_keys.sealing_info(context, envelope.sender, body.index)
         for context in (body.context, state.context)
     )
-    sealed = SystemSealer().seal(pair.public, pair.open(body.sealed, before), now)
+    sealed = pair.public.seal(pair.open(body.sealed, before), now)
     data = encode(msgspec.structs.replace(body, sealed=sealed))
     return Envelope(envelope.sender, envelope.to, envelope.stage, data)
 

@@ -27,7 +27,7 @@ from protocols.masking.messages import UnmaskAnswer
 from secagg.codec import decode, encode
 from secagg.errors import LocalError, PeerError, SecaggError
 from secagg.rng import SystemSource
-from secagg.seal import SystemSealer, suite
+from secagg.seal import suite
 
 CLIENTS, LENGTH, BITS = 4, 5, 32
 LIAR = 1
@@ -129,11 +129,7 @@ class UnderSeal(Tampered):
         info = he_keys.sealing_info(upload.context, LIAR, upload.index)
         batch = decode(pair.open(upload.sealed, info), Batch).ciphertexts
         return [
-            (
-                name,
-                LIAR,
-                encode(replace(upload, sealed=SystemSealer().seal(pair.public, raw, info))),
-            )
+            (name, LIAR, encode(replace(upload, sealed=pair.public.seal(raw, info))))
             for name, raw in _wrong_batches(batch, machine._engine, machine.parameters)
         ]
 

@@ -217,7 +217,7 @@ def _sealed(name: str) -> list[tuple[KeyPair, bytes]]:
     """Two key pairs of a suite, and what is sealed for each."""
     kind = suite(name)
     pairs = [kind.key_pair(bytes([at + 1]) * kind.seed_bytes) for at in (0, 1)]
-    return [(pair, SystemSealer().seal(pair.public, bytes(104), b"info")) for pair in pairs]
+    return [(pair, pair.public.seal(bytes(104), b"info")) for pair in pairs]
 
 
 def _decapsulate(which: bytes) -> None:

@@ -4,9 +4,9 @@ The scalar is secret. It decides nothing but masks: no branch and no address dep
 what is computed from it. The points are public.
 
 An element modulo p = 2^255 - 19 is five limbs of 51 bits, each a vector of eight 64-bit lanes, a
-lane for each point: 40 words. It is *reduced*, as everything here is that has a name, where its
-limbs are below 2^51 + 2^14, because the instructions take factors of 52 bits: they add the low or
-the high 52 bits of a product.
+lane for each point: 40 words. It is *reduced* where its limbs are below 2^51 + 2^14. Every
+operation takes reduced elements and gives reduced ones, because the instructions take factors of
+52 bits: they add the low or the high 52 bits of a product.
 """
 
 from itertools import product
@@ -36,7 +36,7 @@ _TOP, _LOWEST = 254, 3
 _WORD, _VECTOR = ir.IntType(64), ir.VectorType(ir.IntType(64), LANES)
 _MASK = (1 << WIDTH) - 1
 _TWICE_PRIME = [2 * _MASK - 36, *[2 * _MASK] * 4]
-_U0, _U1, _U7, _U19, _U51 = (np.uint64(n) for n in (0, 1, 7, 19, 51))
+_U0, _U1, _U19, _U51 = (np.uint64(n) for n in (0, 1, 19, 51))
 _U_MASK = np.uint64(_MASK)
 
 
@@ -126,8 +126,7 @@ class _Field:
         return [self.builder.add(a, b) for a, b in zip(rest, raised, strict=True)]
 
     def _times19(self, limb: Any) -> Any:
-        twice, sixteen = (self.builder.shl(limb, _constant(n)) for n in (1, 4))
-        return self.builder.add(limb, self.builder.add(twice, sixteen))
+        return self.builder.mul(limb, _constant(19))
 
 
 def _field(context: Any, builder: Any, signature: Any, args: Any) -> _Field:
